@@ -1,0 +1,191 @@
+"""The one exception tree.
+
+::
+
+    SmGitError
+    ├── BadParameter (ValueError)     a parameter's value cannot work; says which, what it was, what to do
+    │   └── NotSupported              it could work, but this version does not do it yet
+    ├── GitError
+    │   ├── RemoteError               the remote cannot be reached, or refuses us
+    │   │   └── AuthenticationFailed
+    │   ├── RefNotFound               no such branch, tag or commit
+    │   ├── CommitGone                a pinned commit is no longer on the remote
+    │   ├── PathNotFound              the commit lacks a source_dir or entry point
+    │   └── UnsafeTree                the tree holds what must not be packaged (links out of it, submodules, …)
+    ├── AwsError                      a call that AWS refused; carries its code
+    │   ├── AccessDenied
+    │   ├── Throttled                 worth another try
+    │   ├── ServiceFault              worth another try
+    │   ├── NotFound
+    │   ├── NameInUse
+    │   └── LimitExceeded
+    ├── TrainingError
+    │   ├── TrainingFailed
+    │   ├── TrainingStopped           somebody else stopped it
+    │   └── TrainingTimedOut
+    ├── DeployError
+    │   ├── DeployFailed
+    │   ├── DeployRolledBack          the old configuration serves on
+    │   └── DeployTimedOut
+    ├── PredictionError               the endpoint answered with an error, or not at all
+    └── TeardownError                 something that this run made is still there
+
+Every error says what failed, on which resource, and what to do about it. None carries a secret: what goes in
+is redacted by the caller (`core.source.redact`).
+"""
+
+from __future__ import annotations
+
+
+class SmGitError(Exception):
+    """Base of all errors of this package.
+
+    :param what: one sentence: what failed, on which resource, for which reason.
+    :param remedy: one sentence: what the reader can do about it. May be empty.
+
+    ``retryable`` tells whether the same call may succeed a minute later.
+    """
+
+    retryable = False
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.remedy}".strip()
+
+
+class BadParameter(SmGitError, ValueError):
+    """A parameter's value cannot work.
+
+    :param parameter: the parameter's name as the user wrote it.
+    :param value: its value; never a secret.
+    :param problem: what is wrong with it.
+    :param remedy: what to write instead.
+    """
+
+    def __init__(self, parameter: str, value: object, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{parameter}={value!r}: {problem}", remedy)
+        self.args = (parameter, value, problem, remedy)  # what pickle hands back to __init__
+        self.parameter = parameter
+        self.value = value
+        self.problem = problem
+
+
+class NotSupported(BadParameter):
+    """The value could work, but this version does not do it yet."""
+
+
+class GitError(SmGitError):
+    """Something between a remote repository and a package."""
+
+
+class RemoteError(GitError):
+    """The remote cannot be reached, or broke off."""
+
+    retryable = True
+
+
+class AuthenticationFailed(RemoteError):
+    """The remote wants credentials, or other ones."""
+
+    retryable = False
+
+
+class RefNotFound(GitError):
+    """The remote has no such branch, tag or commit."""
+
+
+class CommitGone(GitError):
+    """A commit that was pinned is no longer on the remote."""
+
+
+class PathNotFound(GitError):
+    """The commit has no such directory or file."""
+
+
+class UnsafeTree(GitError):
+    """The tree holds something that must not be packaged."""
+
+
+class AwsError(SmGitError):
+    """A call that AWS refused.
+
+    :param code: the error code AWS gave, such as ``ValidationException``.
+    :param operation: the API action, such as ``CreateTrainingJob``.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, code: str = "", operation: str = "") -> None:
+        super().__init__(what, remedy)
+        self.code = code
+        self.operation = operation
+
+
+class AccessDenied(AwsError):
+    """The caller's credentials do not allow the action."""
+
+
+class Throttled(AwsError):
+    """Too many calls."""
+
+    retryable = True
+
+
+class ServiceFault(AwsError):
+    """AWS failed (5xx), or the connection did."""
+
+    retryable = True
+
+
+class NotFound(AwsError):
+    """The named resource does not exist."""
+
+
+class NameInUse(AwsError):
+    """A resource of that name exists already, or is busy."""
+
+
+class LimitExceeded(AwsError):
+    """A quota of the account is used up."""
+
+
+class TrainingError(SmGitError):
+    """A training job did not give a model."""
+
+
+class TrainingFailed(TrainingError):
+    """The job ended as Failed."""
+
+
+class TrainingStopped(TrainingError):
+    """The job was stopped, not by us."""
+
+
+class TrainingTimedOut(TrainingError):
+    """The job did not end in the time it was given."""
+
+
+class DeployError(SmGitError):
+    """An endpoint does not serve what was asked for."""
+
+
+class DeployFailed(DeployError):
+    """The endpoint could not be created or updated."""
+
+
+class DeployRolledBack(DeployError):
+    """The update failed and the old configuration serves on."""
+
+
+class DeployTimedOut(DeployError):
+    """The endpoint was not in service in the time it was given."""
+
+
+class PredictionError(SmGitError):
+    """The endpoint gave an error, or no answer."""
+
+
+class TeardownError(SmGitError):
+    """Something that this run made is still there."""
