@@ -1,0 +1,32 @@
+"""Small operations on request dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def pruned(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is None, and the dicts and lists that are empty, at every level of dicts.
+
+    An empty string, 0 and False stay: they say something.
+    """
+    result = {}
+    for key, value in request.items():
+        kept = pruned(value) if isinstance(value, Mapping) else value
+        if kept is not None and kept != {} and kept != []:
+            result[key] = kept
+    return result
+
+
+def deep_merge(request: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay overrides over a request: dicts are merged, everything else is replaced, None removes a field."""
+    merged = dict(request)
+    for key, value in overrides.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = deep_merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
