@@ -91,7 +91,8 @@ def _create(venv: Path) -> None:
 def _install(root: Path, python: Path) -> None:
     pins = str(root / "constraints" / "newest.txt")
     what = ["-e", f"{root}[{EXTRAS}]"]
-    _run(str(python), "-I", "-m", "pip", "install", "--quiet", "--constraint", pins, "uv")
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    _run(str(python), "-I", "-m", "pip", "install", *quiet, "--constraint", pins, "uv")
     try:
         _run(
             *(str(python.parent / "uv"), "pip", "install", "--quiet", "--python", str(python), "--compile-bytecode"),
@@ -100,7 +101,7 @@ def _install(root: Path, python: Path) -> None:
     except subprocess.CalledProcessError:
         # Some machines tell only pip where packages are, or which certificates to trust.
         print("uv could not install the packages; trying pip, which takes longer", flush=True)
-        _run(str(python), "-I", "-m", "pip", "install", "--quiet", "--constraint", pins, *what)
+        _run(str(python), "-I", "-m", "pip", "install", *quiet, "--constraint", pins, *what)
 
 
 def _run(*command: str) -> None:
