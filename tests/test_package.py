@@ -20,6 +20,7 @@ import pytest
 
 import airflow_sm_git
 from airflow_sm_git.provider_info import get_provider_info
+from scripts.module_table import updated
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "airflow_sm_git"
@@ -87,6 +88,11 @@ def test_setup_cfg_lists_every_package_of_the_tree() -> None:
     listed = setup_cfg()["options"]["packages"].split()
     found = {".".join(path.parent.relative_to(CHECKOUT).parts) for path in PACKAGE.rglob("__init__.py")}
     assert sorted(listed) == sorted({*found, "airflow_sm_git.example_dags"})
+
+
+def test_the_table_of_modules_is_what_the_modules_say() -> None:
+    page = (CHECKOUT / "CONTRIBUTING.md").read_text()
+    assert page == updated(page, CHECKOUT), "run: .venv/bin/python scripts/module_table.py"
 
 
 def test_every_directory_with_modules_is_a_package() -> None:
