@@ -18,8 +18,17 @@ BASE = "/opt/ml"
 CODE = f"{BASE}/code"
 HOST, GROUP, NETWORK = "algo-1", "homogeneousCluster", "eth0"
 SETTINGS = frozenset(
-    """sagemaker_program sagemaker_submit_directory sagemaker_enable_cloudwatch_metrics sagemaker_region
-    sagemaker_container_log_level sagemaker_job_name default_user_module_name _tuning_objective_metric sagemaker_s3_output""".split()
+    [
+        "sagemaker_program",
+        "sagemaker_submit_directory",
+        "sagemaker_enable_cloudwatch_metrics",
+        "sagemaker_region",
+        "sagemaker_container_log_level",
+        "sagemaker_job_name",
+        "default_user_module_name",
+        "_tuning_objective_metric",
+        "sagemaker_s3_output",
+    ]
 )
 """Hyperparameters that speak to the container and not to the script (``params.SAGEMAKER_HYPERPARAMETERS``)."""
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*(/[A-Za-z0-9._+-]+)*")
@@ -92,8 +101,9 @@ def check_entry_point(name: str) -> str:
     """
     if not _ENTRY_POINT.fullmatch(name) or {".", ".."} & set(name.split("/")):
         raise ContractError(
-            f"The training entry point {name!r} cannot be used. The hyperparameter 'sagemaker_program' must be a path inside "
-            "the source directory, made of letters, digits, '.', '_', '+', '-' and '/', for example 'train.py' or 'bin/train.sh'."
+            f"The training entry point {name!r} cannot be used. The hyperparameter 'sagemaker_program' must be "
+            "a path inside the source directory, made of letters, digits, '.', '_', '+', '-' and '/', "
+            "for example 'train.py' or 'bin/train.sh'."
         )
     return name
 

@@ -11,10 +11,12 @@ ten milliseconds. It
 - gives the child, where the kernel allows it, a mount namespace in which a directory is ``/opt/ml``.
 
 Conversation, server to guard on standard input (every message is 8 digits of length, then the body, whose
-fields are separated by NUL): ``mount DIR SCRATCH`` (DIR empty: no mount), ``run CWD ORPHAN_GRACE ARGC ARGV... NAME=VALUE...``,
-``stop GRACE``. Guard to server on REPORT_FD, one line each: ``mounted 0|1``, ``started PID``, ``error TEXT``, ``exit STATUS SIGNAL``.
+fields are separated by NUL): ``mount DIR SCRATCH`` (DIR empty: no mount), ``run CWD ORPHAN_GRACE ARGC ARGV...
+NAME=VALUE...``, ``stop GRACE``. Guard to server on REPORT_FD, one line each: ``mounted 0|1``, ``started PID``,
+``error TEXT``, ``exit STATUS SIGNAL``.
 
-On a system without subreapers (macOS) the child's process group, and what ``ps`` shows below it, are ended: best effort.
+On a system without subreapers (macOS) the child's process group, and what ``ps`` shows below it, are ended: best
+effort.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def enter_private_mounts(directory: str, scratch: str) -> bool:
             libc_call("unshare", CLONE_NEWNS)
         else:
             libc_call("unshare", CLONE_NEWNS | CLONE_NEWUSER)
-            for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+            for name, text in maps.items():
                 with open(f"/proc/self/{name}", "w") as file:
                     file.write(text)
         mount("none", "/", "", MS_REC | MS_PRIVATE)
@@ -81,7 +84,7 @@ def enter_private_mounts(directory: str, scratch: str) -> bool:
 
 
 def rebuild_opt(directory: str, scratch: str) -> None:
-    """Mount over ``/opt`` a copy of itself, made of bind mounts, that also has ``ml``; the host's ``/opt`` is not touched."""
+    """Mount over ``/opt`` a copy of itself, made of bind mounts, that also has ``ml``; the host's stays as it is."""
     mount("tmpfs", scratch, "tmpfs", 0)
     for entry in os.scandir(OPT):
         place = os.path.join(scratch, entry.name)
@@ -102,7 +105,7 @@ def rebuild_opt(directory: str, scratch: str) -> None:
 def parents() -> dict[int, int]:
     """Process id to parent's process id, of every process that can be seen."""
     if not os.path.isdir("/proc/self"):
-        with os.popen("ps -A -o pid=,ppid=") as lines:  # noqa: S605, S607  # pragma: no cover (macOS)
+        with os.popen("ps -A -o pid=,ppid=") as lines:  # noqa: S605  # pragma: no cover (macOS)
             return {int(pid): int(parent) for pid, parent in (line.split() for line in lines)}
     found = {}
     for name in os.listdir("/proc"):
@@ -190,7 +193,7 @@ class Guard:
         self.say(f"exit {128 + number if number else os.WEXITSTATUS(status)} {number}")
 
     def finished(self) -> bool:
-        """Reap, and say whether the child has ended (when stopping: its whole process group, which also had the SIGTERM)."""
+        """Reap, and say whether the child has ended (when stopping: its whole process group, which had the SIGTERM)."""
         self.reap()
         if self.status is None:
             return False
@@ -238,7 +241,7 @@ class Guard:
             self.stop(float(fields[1]))
 
     def run(self, cwd: str, argv: list[str], env: dict[str, str]) -> None:
-        """Start the child, in a process group of its own; an error in doing so comes back through a pipe that exec closes."""
+        """Start the child in a process group of its own; a failure comes back through a pipe that exec closes."""
         reader, writer = os.pipe()
         self.child = os.fork()
         if self.child == 0:
@@ -268,7 +271,7 @@ class Guard:
             os._exit(127)
 
     def stop(self, grace: float) -> None:
-        """Ask the child's process group to end, and set the time at which it is killed (the earliest that was asked for)."""
+        """Ask the child's process group to end, and set the time at which it is killed (the earliest asked for)."""
         first = self.kill_at is None
         self.kill_at = min(self.kill_at or float("inf"), time.monotonic() + grace)
         if self.child and first:

@@ -19,10 +19,28 @@ ORPHAN_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL when the server itself has died."""
 LONGEST_LINE = 256 * 1024 - 26
 """Bytes of the largest log event (CloudWatch Logs API reference, PutLogEvents: 256 KB less 26 bytes)."""
-PASSED_ON = (
-    "PATH LANG LC_ALL LC_CTYPE TZ SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE AWS_CA_BUNDLE PIP_CERT "
-    "HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy LD_LIBRARY_PATH"
-).split()
+PASSED_ON = [
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "AWS_CA_BUNDLE",
+    "PIP_CERT",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "LD_LIBRARY_PATH",
+]
 _OPT_ML = re.compile(r"/opt/ml(?![\w.-])")
 
 
@@ -84,7 +102,7 @@ class GuardedProcess:
         reader, writer = os.pipe()
         command = [sys.executable, "-I", "-S", guard.__file__, str(writer), *(str(fd) for fd in keep)]
         try:
-            popen = subprocess.Popen(  # noqa: S603
+            popen = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -106,7 +124,7 @@ class GuardedProcess:
         return process
 
     def stop(self, grace: float) -> None:
-        """Ask the program to end: SIGTERM now, SIGKILL for it and all its descendants after ``grace`` seconds. Returns at once."""
+        """Ask the program to end: SIGTERM now, SIGKILL for it and all below it after ``grace`` seconds. Returns at once."""
         with suppress(BrokenPipeError, ValueError):
             self._say("stop", str(grace))
 
@@ -184,7 +202,7 @@ def relocate(text: str, opt_ml: Path) -> str:
 
 
 def base_environment(home: str, temporary: str) -> dict[str, str]:
-    """The environment every user's program starts from: an allow-list, so that nothing of Airflow's or the user's own gets in.
+    """The environment every user's program starts from: an allow-list, so that nothing of Airflow's gets in.
 
     :param home: value of ``HOME``.
     :param temporary: value of ``TMPDIR``.
