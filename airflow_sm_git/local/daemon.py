@@ -1,0 +1,181 @@
+"""Starting a local SageMaker that outlives its caller, finding it again, stopping it, and removing what it left."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from airflow_sm_git.local.state import Info, NotOurDirectory, State
+
+_STOP_TIMEOUT = 20.0
+_TAIL = 20
+
+
+class StartFailed(RuntimeError):
+    """The server did not come up. The message says why and what to do."""
+
+
+def start(root: Path, port: int | None = None) -> Info:
+    """A running server's coordinates; the server is started unless it runs.
+
+    Any number of processes may call this at once: one of them starts it, all get the same answer.
+
+    :param root: state directory, made when missing.
+    :param port: the port on 127.0.0.1. By default the one it had before, at first any free one.
+    :raises StartFailed: the port is taken, the server runs on another port, or it ended while starting.
+    :raises NotOurDirectory: ``root`` holds something else.
+    """
+    state = State(root.resolve()).create()
+    with _only_one(state):
+        if running := status(state.root):
+            if port not in (None, 0, running.port):
+                raise StartFailed(
+                    f"A local SageMaker already runs in {state.root} on port {running.port}. "
+                    f"Stop it first (airflow-sm-git local stop) to have it on port {port}."
+                )
+            return running
+        old = state.load_info()
+        _launch(state, port if port is not None else old.port if old else 0)
+        info = status(state.root)
+        if info is None:
+            raise StartFailed(f"The local SageMaker ended right after its start. Its log:\n{_tail(state)}")
+        return info
+
+
+def stop(root: Path) -> bool:
+    """End the server and every process it started; True if one ran."""
+    state = State(root.resolve())
+    if not state.marker.exists():
+        return False
+    with _only_one(state):
+        info = state.load_info()
+        process = _process(info) if info else None
+        if process is None:
+            return False
+        _end(process)
+        return True
+
+
+def status(root: Path) -> Info | None:
+    """The running server's coordinates, or None where none answers."""
+    info = State(root.resolve()).load_info()
+    return info if info and _process(info) and _healthy(info) else None
+
+
+def env(root: Path) -> dict[str, str]:
+    """The environment variables that lead Airflow, boto3 and the AWS command line to the server.
+
+    :raises LookupError: no server was ever started in ``root``.
+    """
+    info = State(root.resolve()).load_info()
+    if info is None:
+        raise LookupError(f"No local SageMaker was started in {root}. Start it: airflow-sm-git local start")
+    connection = {
+        "conn_type": "aws",
+        "login": info.access_key_id,
+        "password": info.secret_access_key,
+        "extra": {"endpoint_url": info.url, "region_name": info.region},
+    }
+    return {
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(connection),
+        "AWS_ACCESS_KEY_ID": info.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": info.secret_access_key,
+        "AWS_DEFAULT_REGION": info.region,
+        "AWS_ENDPOINT_URL": info.url,
+    }
+
+
+def logs(root: Path) -> str:
+    """What the server printed."""
+    log = State(root.resolve()).log
+    return log.read_text(errors="replace") if log.exists() else ""
+
+
+def reset(root: Path) -> None:
+    """Stop the server and delete all of its state.
+
+    :raises NotOurDirectory: ``root`` exists without our marker; nothing is deleted then.
+    """
+    state = State(root.resolve())
+    if not state.root.exists():
+        return
+    if not state.marker.exists():
+        raise NotOurDirectory(f"{state.root} is not a local SageMaker's directory; nothing was deleted.")
+    stop(state.root)
+    shutil.rmtree(state.root)
+
+
+@contextmanager
+def _only_one(state: State) -> Iterator[None]:
+    with (state.root / "daemon.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _launch(state: State, port: int) -> None:
+    """Start the server and wait until it answers, or until the pipe that it holds says that it has ended."""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "airflow_sm_git.local", "serve", "--state", str(state.root)]
+    command += ["--port", str(port), "--detach", "--ready", str(writer)]
+    descriptor = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(reader, "rb") as ready, os.fdopen(descriptor, "ab") as log:
+        before = log.tell()
+        try:
+            # glibc otherwise gives each thread an arena of its own, which an idle server never returns.
+            environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
+            subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writer], env=environment, check=False
+            )
+        finally:
+            os.close(writer)
+        if ready.readline() != b"ready\n":
+            said = state.log.read_bytes()[before:].decode(errors="replace").strip()
+            raise StartFailed("The local SageMaker did not start. " + "\n".join(said.splitlines()[-_TAIL:]))
+
+
+def _process(info: Info) -> psutil.Process | None:
+    """The server's process, if it still is that one: a pid alone may have been given to another."""
+    try:
+        process = psutil.Process(info.pid)
+        same = abs(process.create_time() - info.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return None
+    return process if same else None
+
+
+def _healthy(info: Info) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", info.port, timeout=10)
+    try:
+        connection.request("GET", "/health")
+        return bool(json.loads(connection.getresponse().read()).get("pid") == info.pid)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _end(process: psutil.Process) -> None:
+    try:
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+        psutil.wait_procs([process], timeout=_STOP_TIMEOUT)
+    except psutil.NoSuchProcess:
+        return
+    left = [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    for one in left:
+        one.kill()
+    psutil.wait_procs(left, timeout=_STOP_TIMEOUT)
+
+
+def _tail(state: State) -> str:
+    return "\n".join(logs(state.root).splitlines()[-_TAIL:])

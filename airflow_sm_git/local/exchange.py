@@ -1,0 +1,59 @@
+"""One request on its way through the server, and reading its body without holding more of it than a chunk."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from airflow_sm_git.local.auth import Caller, Request
+from airflow_sm_git.local.errors import api_error
+
+
+@dataclass
+class Exchange:
+    """A request, who sent it, and what the request log shall say about it.
+
+    :param request: its signed parts.
+    :param receive: ASGI's source of the body.
+    :param action: the API's name for what is asked, once known.
+    :param resource: the name of what it is asked for, once known.
+    """
+
+    request: Request
+    receive: Receive
+    caller: Caller | None = None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    service: str = ""
+    action: str = ""
+    resource: str = ""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives.
+
+        :raises ClientDisconnect: the client went away before its end.
+        """
+        more = True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            if data := message.get("body", b""):
+                yield data
+            more = message.get("more_body", False)
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body.
+
+        :param limit: size in bytes beyond which it is refused.
+        :raises ApiError: it is larger.
+        """
+        data = bytearray()
+        async for chunk in self.chunks():
+            data += chunk
+            if len(data) > limit:
+                raise api_error("any.too_large", limit=limit)
+        return bytes(data)
