@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "core": {"core"},
     "clients": {"clients", "core"},
     "compat": {"compat"},
-    "settings": {"settings", "core"},
+    "settings": {"settings", "compat", "core"},
     "hooks": {"hooks", "clients", "core", "compat", "settings"},
     **{part: {*THIN, "hooks", "clients", "core", "compat", "settings"} for part in THIN},
     "chain": {*THIN, "core", "compat", "settings"},
@@ -45,10 +45,12 @@ GUARDED = {
     "git": {"clients"},
     "boto3": {"clients", *PROGRAMS},
     "botocore": {"clients", "local"},
-    "airflow.configuration": {"settings"},
+    "airflow.configuration": {"compat", "settings"},
+    "airflow.sdk.conf": {"compat", "settings"},
+    "airflow.sdk.configuration": {"compat", "settings"},
+    f"{PACKAGE}.compat.conf": {"settings"},
     "airflow.version": {"compat"},
     "airflow.__version__": {"compat"},
-    "airflow.sdk": {"compat", "example_dags"},
     "airflow.providers.amazon": {"hooks", "links", "example_dags"},
 }
 IMPURE = (
@@ -154,6 +156,18 @@ def environment(module: Module) -> list[str]:
     return [f"{module.name} uses {name}" for name in names if name in ("os.environ", "os.getenv", "os.environb")]
 
 
+def version_branches(module: Module) -> list[str]:
+    """Attempts at Airflow's names elsewhere than in the one place that knows which version has which."""
+    attempts = [node for node in ast.walk(module.tree) if isinstance(node, ast.Try) and module.part != "compat"]
+    return [
+        f"{module.name}:{attempt.lineno} tries {name}"
+        for attempt in attempts
+        for statement in attempt.body
+        for name in imports(statement)
+        if within(name, "airflow")
+    ]
+
+
 def swallowed(module: Module) -> list[str]:
     """Exception handlers that do nothing at all."""
     handlers = [node for node in ast.walk(module.tree) if isinstance(node, ast.ExceptHandler)]
@@ -205,7 +219,10 @@ def function_lengths(module: Module) -> list[int]:
     return [(node.end_lineno or node.lineno) - node.lineno + 1 for node in nodes]
 
 
-RULES: list[Callable[[Module], list[str]]] = [wrong_way, guarded, impure, environment, swallowed, undocumented]
+RULES: list[Callable[[Module], list[str]]] = [
+    *(wrong_way, guarded, impure, environment),
+    *(version_branches, swallowed, undocumented),
+]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -233,6 +250,8 @@ def test_no_test_patches_our_code() -> None:
         (guarded, "local.app", "import git"),
         (guarded, "operators.train", "from airflow.configuration import conf"),
         (guarded, "operators.train", "from airflow import __version__"),
+        (guarded, "operators.train", "from airflow_sm_git.compat import conf"),
+        (version_branches, "operators.train", "try:\n    from airflow.sdk import A\nexcept ImportError:\n    A = None"),
         (impure, "core.names", "import subprocess"),
         (impure, "core.names", "from time import time"),
         (environment, "operators.train", "import os\nos.environ['A']"),
