@@ -60,6 +60,14 @@ SAGEMAKER: tuple[Entry, ...] = (
         _TERRAFORM + "; " + _REPORTED + " (at CreateTrainingJob, not while downloading)",
     ),
     Entry(
+        "training_job.incomplete",
+        "sagemaker",
+        VALIDATION,
+        400,
+        "1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null",
+        _CORAL + "; required of every job but a serverless one",
+    ),
+    Entry(
         "training_job.wait_without_spot",
         "sagemaker",
         VALIDATION,
@@ -103,6 +111,22 @@ SAGEMAKER: tuple[Entry, ...] = (
         400,
         "You must provide either a primary container or a list of containers, and not both.",
         "SageMaker API reference, CreateModel; wording ours",
+    ),
+    Entry(
+        "model.image",
+        "sagemaker",
+        VALIDATION,
+        400,
+        "Specify one of either Image and Model Data URL or ModelPackageName in container definition.",
+        _REPORTED,
+    ),
+    Entry(
+        "endpoint_config.no_capacity",
+        "sagemaker",
+        VALIDATION,
+        400,
+        "Production variant {variant} must have either InstanceType with InitialInstanceCount, or ServerlessConfig.",
+        "SageMaker API reference, ProductionVariant; wording ours",
     ),
     Entry(
         "endpoint_config.exists",
@@ -178,6 +202,14 @@ SAGEMAKER: tuple[Entry, ...] = (
         400,
         "Variant {variant} not found for endpoint {endpoint} of account {account}.",
         _RUNTIME + "; wording ours",
+    ),
+    Entry(
+        "invoke.unsupported",
+        "sagemaker-runtime",
+        "ValidationError",
+        400,
+        "The local SageMaker does not support {what}. On AWS this request may be valid.",
+        _UNSUPPORTED,
     ),
     Entry(
         "invoke.model_error",

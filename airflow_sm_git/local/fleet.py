@@ -1,0 +1,177 @@
+"""The model processes behind the endpoints: which endpoint is served by which, and who is using them."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_sm_git.local.context import Context
+from airflow_sm_git.local.hosting import HostingError, ModelProcess
+from airflow_sm_git.local.models import data_uri
+
+LOG_GROUP = "/aws/sagemaker/Endpoints"
+DRAIN = 60.0
+"""Seconds that requests under way may take when their processes are replaced; InvokeEndpoint's own limit on AWS."""
+
+
+class FleetFailed(Exception):
+    """A variant's container did not come up.
+
+    :param variant: which.
+    :param reason: what SageMaker says of it.
+    """
+
+    def __init__(self, variant: str, reason: str) -> None:
+        super().__init__(f"{variant}: {reason}")
+        self.variant = variant
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Member:
+    """One variant's running process, and what its log stream is called."""
+
+    variant: str
+    process: ModelProcess
+    stream: str
+
+
+class Fleet:
+    """The processes of one deployment of an endpoint: one for each variant, whatever instance count is asked for."""
+
+    def __init__(self, members: Mapping[str, Member], workspace: Any) -> None:
+        self._members = members
+        self._workspace = workspace
+        self._in_use = 0
+        self._idle = threading.Condition()
+
+    @classmethod
+    def start(cls, context: Context, endpoint: str, deployment: Mapping[str, Any]) -> Fleet:
+        """Start a process for every variant and wait until each answers its ping.
+
+        :param deployment: what :func:`airflow_sm_git.local.endpoints.deployment` made.
+        :raises FleetFailed: one did not; none is left running.
+        """
+        workspace = context.state.endpoints / f"{endpoint}-{uuid.uuid4().hex[:8]}"
+        members: dict[str, Member] = {}
+        fleet = cls(members, workspace)
+        try:
+            for variant in deployment["Variants"]:
+                name = variant["VariantName"]
+                members[name] = _launch(context, endpoint, variant, workspace / name)
+        except BaseException:
+            fleet.stop()
+            raise
+        return fleet
+
+    @contextmanager
+    def use(self, weights: Mapping[str, float], target: str | None) -> Iterator[Member | None]:
+        """The member that shall answer one request; it is not stopped before the block ends.
+
+        :param weights: traffic by variant.
+        :param target: the variant that the caller wants, or None for one by weight.
+        :returns: None if there is no such variant.
+        """
+        with self._idle:
+            self._in_use += 1
+        try:
+            yield self._members.get(target or _pick(weights))
+        finally:
+            with self._idle:
+                self._in_use -= 1
+                self._idle.notify_all()
+
+    def retire(self, timeout: float = DRAIN) -> None:
+        """Stop once nobody uses it any more, or after ``timeout`` seconds."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._in_use, timeout)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop every process and remove its directory."""
+        for member in self._members.values():
+            member.process.stop()
+        shutil.rmtree(self._workspace, ignore_errors=True)
+
+
+class Fleets:
+    """Which fleet serves which endpoint."""
+
+    def __init__(self) -> None:
+        self._serving: dict[str, Fleet] = {}
+        self._changed = threading.Condition()
+
+    def switch(self, endpoint: str, fleet: Fleet | None) -> Fleet | None:
+        """Let ``fleet`` serve the endpoint from now on (None: nobody).
+
+        :returns: the one that served it until now.
+        """
+        with self._changed:
+            before = self._serving.pop(endpoint, None)
+            if fleet is not None:
+                self._serving[endpoint] = fleet
+            self._changed.notify_all()
+            return before
+
+    @contextmanager
+    def serving(
+        self, endpoint: str, weights: Mapping[str, float], target: str | None, timeout: float
+    ) -> Iterator[Member | None]:
+        """The member that shall answer one request to the endpoint.
+
+        :param timeout: seconds to wait for a fleet, which after a restart of the server may still be on its way.
+        :raises TimeoutError: there was none in that time.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: endpoint in self._serving, timeout):
+                raise TimeoutError(endpoint)
+            fleet = self._serving[endpoint].use(weights, target)
+            member = fleet.__enter__()  # under the lock: a switch cannot come in between
+        try:
+            yield member
+        finally:
+            fleet.__exit__(None, None, None)
+
+    def stop(self) -> None:
+        """Stop all fleets at once."""
+        with self._changed:
+            fleets, self._serving = list(self._serving.values()), {}
+        for fleet in fleets:
+            fleet.stop()
+
+
+def _pick(weights: Mapping[str, float]) -> str:
+    names = list(weights)
+    values = [weights[name] for name in names]
+    # All weights may be 0 (SageMaker API reference, InitialVariantWeight): then no variant is preferred.
+    return random.choices(names, values if any(values) else None)[0]  # noqa: S311 - traffic, not secrets
+
+
+def _launch(context: Context, endpoint: str, variant: Mapping[str, Any], workspace: Any) -> Member:
+    name = variant["VariantName"]
+    stream = f"{name}/i-{uuid.uuid4().hex[:17]}"
+
+    def log(line: str) -> None:
+        context.logs.append(f"{LOG_GROUP}/{endpoint}", stream, [(int(time.time() * 1000), line)])
+
+    [container] = variant["Containers"]
+    try:
+        process = ModelProcess.start(
+            container,
+            model_data=data_uri(container),
+            workspace=workspace,
+            objects=context.objects,
+            overlays=context.state.overlays,
+            log=log,
+        )
+    except HostingError as error:
+        log(f"The container did not start: {error}")
+        raise FleetFailed(name, str(error)) from error
+    return Member(name, process, stream)
