@@ -315,7 +315,7 @@ def test_core_imports_with_airflow_boto3_git_and_subprocess_blocked() -> None:
     python(BLOCKED)
 
 
-@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.provider_info"])
+@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.provider_info", f"{PACKAGE}.local.pytest_plugin"])
 def test_importing_it_loads_no_airflow_boto3_or_git(module: str) -> None:
     assert python(LOADED.format(module=module)) == ""
 
