@@ -25,6 +25,7 @@ _RECORD = 20 * _BLOCK
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_POINTER_SIZE = 1024  # "must be less than 1024 bytes" (git-lfs specification, "The Pointer")
+_LONGEST_TARGET = 4095  # PATH_MAX of Linux, without the NUL
 _LARGEST_OCTAL = 8**11 - 1
 
 
@@ -98,6 +99,8 @@ def write_package(
 
 
 def _target(entry: Entry) -> str:
+    if entry.size > _LONGEST_TARGET:
+        raise UnsafeTree(f"The symlink {entry.path!r} has a target of {entry.size} bytes.", "Replace it by a file.")
     target = b"".join(entry.read())
     try:
         text = target.decode()

@@ -1,0 +1,281 @@
+"""From a ref to a commit, and from a commit to a reproducible package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeVar
+
+from airflow_sm_git.clients.git_mirror import Mirror, MirrorCache, Refused
+from airflow_sm_git.clients.git_objects import BlobReader, BrokenMirror, CommitInfo, ObjectInfo, Objects
+from airflow_sm_git.clients.git_process import GitRunner
+from airflow_sm_git.clients.git_refs import EVERYTHING, Tip, find_tip
+from airflow_sm_git.core.errors import BadParameter, CommitGone, GitError, RefNotFound
+from airflow_sm_git.core.package import Entry, write_package
+from airflow_sm_git.core.source import Credentials, Source, check_url, is_full_sha, web_url
+from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected, select
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ResolvedCommit:
+    """One commit of one repository.
+
+    :param repo: URL, without credentials.
+    :param ref: what it was resolved from, as the user wrote it; for the remote's HEAD the branch it stands for.
+    :param commit: full SHA.
+    :param tree: full object name of its tree.
+    :param committed_at: ISO 8601 in UTC, such as ``2026-01-31T12:00:00Z``.
+    :param author: ``Name <address>``.
+    :param subject: first line of the message.
+    :param web_url: its page at a known host, or None.
+    """
+
+    repo: str
+    ref: str
+    commit: str
+    tree: str
+    committed_at: str
+    author: str
+    subject: str
+    web_url: str | None
+
+
+@dataclass(frozen=True)
+class PackageInfo:
+    """A package that was written.
+
+    :param digest: SHA-256 of the uncompressed tar, in hexadecimal.
+    :param size: bytes of the archive.
+    :param file_count: members of the archive.
+    :param entry_point: its path inside the archive.
+    :param source_dir: normalised, or None.
+    :param tree: full object name of the commit's tree.
+    """
+
+    digest: str
+    size: int
+    file_count: int
+    entry_point: str
+    source_dir: str | None
+    tree: str
+
+
+class GitClient:
+    """Reads remote repositories through a cache of mirrors. Losing the cache costs time, never correctness.
+
+    :param cache_dir: folder of the mirrors; made when needed.
+    :param allowed_schemes: URL schemes besides https and ssh, such as ``file``.
+    :param credentials: login for the remotes; None leaves it to the machine's own credential helper.
+    :param timeout: seconds that one git command may take.
+    :param cache_size: bytes that the mirrors may take together.
+    """
+
+    def __init__(
+        self,
+        cache_dir: Path,
+        *,
+        allowed_schemes: Collection[str] = (),
+        credentials: Credentials | None = None,
+        timeout: float = 600.0,
+        cache_size: int = 10 << 30,
+    ) -> None:
+        self._allowed_schemes = allowed_schemes
+        self._home = cache_dir / "home"
+        runner = GitRunner(self._home, allowed_schemes=allowed_schemes, credentials=credentials, timeout=timeout)
+        self._cache = MirrorCache(cache_dir / "mirrors", runner, size=cache_size, timeout=timeout)
+
+    def resolve(self, source: Source, *, as_of: datetime | None = None, pinned: str | None = None) -> ResolvedCommit:
+        """Find the one commit that a source names.
+
+        :param source: only its URL, ref and commit are read; credentials are the client's.
+        :param as_of: take the last commit on the branch, along first parents, at or before this time (with a zone).
+        :param pinned: full SHA to take instead of resolving anything.
+        :raises BadParameter: an ambiguous ref, a commit off its branch, ``as_of`` with something that is no branch.
+        :raises RefNotFound: the remote has no such ref.
+        :raises CommitGone: the remote no longer has the pinned commit.
+        :raises RemoteError: the remote cannot be read.
+        """
+        mirror = self._mirror(source.url)
+        if pinned:
+            _check_sha("pinned", pinned)
+            commit = self._commit(mirror, pinned, _gone(source.url, pinned))
+            return _resolved(source.url, source.ref or source.commit or "HEAD", commit)
+        tip = _tip(mirror, source.commit, "commit") if source.commit else _tip(mirror, source.ref)
+        sha = tip.sha
+        if as_of:
+            sha = self._as_of(mirror, tip, as_of)
+        commit = self._commit(mirror, sha, RefNotFound(f"{source.url} has no commit {sha}.", "Has it been pushed?"))
+        if source.commit and source.ref:
+            self._check_on_branch(mirror, commit.commit, _tip(mirror, source.ref))
+        return _resolved(source.url, source.ref or tip.name, commit)
+
+    def commits(self, source: Source, limit: int) -> list[ResolvedCommit]:
+        """The newest commits of a branch along first parents, oldest first.
+
+        :param limit: how many at most.
+        :raises BadParameter: the limit is not positive.
+        :raises RefNotFound: the remote has no such ref.
+        :raises RemoteError: the remote cannot be read.
+        """
+        if limit < 1:
+            raise BadParameter("limit", limit, "must be at least 1.")
+        mirror = self._mirror(source.url)
+        tip = _tip(mirror, source.commit or source.ref)
+        found = self._with_history(mirror, tip, lambda objects: objects.commits(tip.sha, limit))
+        return [_resolved(source.url, tip.name, commit) for commit in reversed(found)]
+
+    def package(
+        self,
+        repo_url: str,
+        commit: str,
+        *,
+        source_dir: str | None,
+        entry_point: str,
+        dependencies: Sequence[str] = (),
+        out: BinaryIO,
+    ) -> PackageInfo:
+        """Write the package of a commit.
+
+        :param repo_url: remote URL.
+        :param commit: full SHA.
+        :param source_dir: directory whose children become the archive's root; None for the entry point alone.
+        :param entry_point: script, relative to ``source_dir``, else to the repository's root.
+        :param dependencies: further files and directories, put at the root under their base names.
+        :param out: binary file, written from where it stands; it must be seekable.
+        :raises BadParameter: a malformed path, two things for one name.
+        :raises CommitGone: the remote no longer has the commit.
+        :raises PathNotFound: the commit lacks a path.
+        :raises UnsafeTree: the chosen files hold something that must not be packaged.
+        :raises RemoteError: the remote cannot be read.
+        """
+        _check_sha("commit", commit)
+        mirror = self._mirror(repo_url)
+        start = out.tell()
+
+        def write(kind: str) -> PackageInfo:
+            out.seek(start)
+            out.truncate()
+            with _holding_commit(mirror, kind, commit) as (objects, _):
+                tree = objects.commits(commit, 1)[0].tree
+                chosen = select(objects.tree(commit), source_dir, entry_point, dependencies)
+            names = {member.entry.oid for member in chosen.members}
+            with (
+                mirror.holding(kind, names, lambda fetcher: fetcher.blobs(names)) as (objects, infos),
+                objects.blobs() as reader,
+            ):
+                digest = write_package(_entries(chosen.members, infos, reader), out)
+            return PackageInfo(
+                digest.sha256, digest.size, digest.file_count, chosen.entry_point, chosen.source_dir, tree
+            )
+
+        return self._read(mirror, commit, _gone(repo_url, commit), write)
+
+    def _mirror(self, url: str) -> Mirror:
+        check_url(url, self._allowed_schemes)
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._cache.mirror(url)
+
+    def _commit(self, mirror: Mirror, sha: str, missing: GitError) -> CommitInfo:
+        def look(kind: str) -> CommitInfo:
+            with _holding_commit(mirror, kind, sha) as (objects, infos):
+                commit = sha if infos[sha].kind == "commit" else objects.peel(sha)
+                if commit is None:
+                    raise RefNotFound(f"{sha} is a {infos[sha].kind}, not a commit.", "Name a branch, tag or commit.")
+                return objects.commits(commit, 1)[0]
+
+        return self._read(mirror, sha, missing, look)
+
+    def _read(self, mirror: Mirror, sha: str, missing: GitError, action: Callable[[str], _T]) -> _T:
+        """Do something with the ``objects`` of a commit; with the ``full`` ones if the remote serves none by name.
+
+        :raises GitError: ``missing``, if no branch or tag of the remote leads to the commit.
+        """
+
+        def once() -> _T:
+            if not mirror.holds("full", [sha]):
+                try:
+                    return action("objects")
+                except Refused:
+                    mirror.update("history", lambda fetcher: fetcher.refs(*EVERYTHING))
+                    if not mirror.holds("history", [sha]):
+                        raise missing from None
+            return action("full")
+
+        return _sturdy(mirror, once)
+
+    def _with_history(self, mirror: Mirror, tip: Tip, action: Callable[[Objects], _T]) -> _T:
+        def once() -> _T:
+            with mirror.holding("history", [tip.sha], lambda fetcher: fetcher.history([tip.sha])) as (objects, _):
+                return action(objects)
+
+        try:
+            return _sturdy(mirror, once)
+        except Refused:
+            raise RefNotFound(f"The remote no longer has {tip.sha}.", "It moved just now: try again.") from None
+
+    def _as_of(self, mirror: Mirror, tip: Tip, when: datetime) -> str:
+        if when.tzinfo is None:
+            raise BadParameter("as_of", str(when), "has no time zone.", "Add one, such as +00:00.")
+        if not tip.moves:
+            raise BadParameter("as_of", str(when), f"{tip.name!r} is not a branch: it is the same at all times.")
+        found = self._with_history(mirror, tip, lambda objects: objects.last_before(tip.sha, when))
+        if found is None:
+            raise RefNotFound(f"{tip.name!r} has no commit at or before {when.isoformat()}.", "Choose a later time.")
+        return found
+
+    def _check_on_branch(self, mirror: Mirror, commit: str, tip: Tip) -> None:
+        if not self._with_history(mirror, tip, lambda objects: objects.is_ancestor(commit, tip.sha)):
+            raise BadParameter("commit", commit, f"is not on {tip.name!r}.", "Leave out the branch, or correct one.")
+
+
+def _sturdy(mirror: Mirror, action: Callable[[], _T]) -> _T:
+    """Do something with a mirror; if it turns out to be broken, once more with a new one."""
+    try:
+        return action()
+    except BrokenMirror:
+        mirror.rebuild()
+    try:
+        return action()
+    except BrokenMirror as error:
+        raise GitError(f"What git fetched cannot be read: {error}", "Is the disk full or failing?") from error
+
+
+def _tip(mirror: Mirror, ref: str | None, parameter: str = "ref") -> Tip:
+    return _sturdy(mirror, lambda: find_tip(mirror, ref, parameter))
+
+
+def _holding_commit(
+    mirror: Mirror, kind: str, sha: str
+) -> AbstractContextManager[tuple[Objects, dict[str, ObjectInfo]]]:
+    if kind == "full":
+        return mirror.holding(kind, [sha], lambda fetcher: fetcher.refs(*EVERYTHING))
+    return mirror.holding(kind, [sha], lambda fetcher: fetcher.commits([sha]))
+
+
+def _entries(members: Iterable[Selected], infos: dict[str, ObjectInfo], reader: BlobReader) -> Iterable[Entry]:
+    for member in members:
+        mode, name = member.entry.mode, member.entry.oid
+        kind: Literal["file", "symlink"] = "symlink" if mode == SYMLINK else "file"
+        yield Entry(member.path, infos[name].size, partial(reader.read, name), mode == EXECUTABLE, kind)
+
+
+def _resolved(url: str, ref: str, commit: CommitInfo) -> ResolvedCommit:
+    return ResolvedCommit(repo=url, ref=ref, **asdict(commit), web_url=web_url(url, commit.commit))
+
+
+def _check_sha(parameter: str, value: str) -> None:
+    if not is_full_sha(value):
+        raise BadParameter(parameter, value, "must be a full SHA.", "Resolve it first.")
+
+
+def _gone(url: str, sha: str) -> CommitGone:
+    return CommitGone(
+        f"{url} no longer has the commit {sha} that this run is pinned to.",
+        "Push it again, or clear the run with repin=True to take what the ref names now.",
+    )

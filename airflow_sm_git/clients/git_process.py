@@ -1,0 +1,297 @@
+"""Runs git so that nothing but what is said here acts on it. The only module that imports GitPython.
+
+Credentials and all configuration go to git through its environment (git-config(1), ``GIT_CONFIG_COUNT``): neither a
+command line nor a file ever holds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core.errors import AuthenticationFailed, GitError, RemoteError
+from airflow_sm_git.core.source import DEFAULT_SCHEMES, Credentials, redact
+
+if TYPE_CHECKING:
+    import git
+
+_OLDEST = (2, 39)
+_STALL_SECONDS = 60
+# Everything else in the worker's environment, GIT_* first of all, is kept from git.
+_KEPT = re.compile(
+    r"PATH|TMPDIR|TZ|USER|LOGNAME|LD_LIBRARY_PATH|SSH_AUTH_SOCK|SSL_CERT_(FILE|DIR)|CURL_CA_BUNDLE"
+    r"|GIT_SSL_CA(INFO|PATH)|(HTTPS|https|http|ALL|all|NO|no)_(PROXY|proxy)"
+)
+_HELPERS_NEED = re.compile(r"AWS_\w+|XDG_RUNTIME_DIR|DBUS_SESSION_BUS_ADDRESS|DISPLAY")
+_COPIED_CONFIG = r"^(credential\..*|http\.(.*\.)?(proxy|sslcainfo))$"
+_CONFIG = (
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.bigFileThreshold", "1m"),  # larger blobs are streamed instead of held in memory
+    ("core.packedGitWindowSize", "4m"),
+    ("core.packedGitLimit", "32m"),
+    ("core.deltaBaseCacheLimit", "8m"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("fetch.writeCommitGraph", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("i18n.logOutputEncoding", "UTF-8"),
+    ("protocol.version", "2"),
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", str(_STALL_SECONDS)),
+)
+_SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4 -oForwardAgent=no"
+# Answers only git's question for a login; the values are in its environment, printf is built into the shell.
+_HELPER = (
+    '!f() { test "$1" = get || exit 0; '
+    'printf "username=%s\\npassword=%s\\n" "$SM_GIT_USERNAME" "$SM_GIT_PASSWORD"; }; f'
+)
+_WANTS_LOGIN = re.compile(
+    r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied \("
+    r"|Host key verification failed|returned error: 40[13]",
+    re.IGNORECASE,
+)
+_REFUSES_COMMIT = re.compile(
+    r"not our ref|unadvertised object|couldn't find remote ref|does not support shallow|want \S+ not valid",
+    re.IGNORECASE,
+)
+_UNREACHABLE = re.compile(
+    r"unable to access|Could not resolve|Connection (refused|reset|closed|timed out)|Could not read from remote"
+    r"|hung up|early EOF|RPC failed|unexpected disconnect|curl \d+|not found|returned error|Operation too slow"
+    r"|bytes of body are still expected|does not appear to be a git repository|transport '.*' not allowed"
+    r"|protocol error|No route to host|not valid: is this a git repository|invalid index-pack output",
+    re.IGNORECASE,
+)
+
+
+class CommandFailed(Exception):
+    """A git command ended with another status than 0. Internal to the clients.
+
+    :param code: its status.
+    :param stderr: what it said, without secrets.
+    """
+
+    def __init__(self, code: int, stderr: str) -> None:
+        super().__init__(code, stderr)
+        self.code = code
+        self.stderr = stderr
+
+    @property
+    def refuses_commit(self) -> bool:
+        """Whether the remote does not have, or does not give, the object that was asked for."""
+        return bool(_REFUSES_COMMIT.search(self.stderr))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the remote or the network is to blame, and not what lies on this machine."""
+        return bool(_WANTS_LOGIN.search(self.stderr) or _UNREACHABLE.search(self.stderr))
+
+    def explained(self, url: str) -> GitError:
+        """The error to show for a command that talked to ``url``."""
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        said = " / ".join(lines[-3:]) or f"git ended with status {self.code}"
+        if _WANTS_LOGIN.search(self.stderr):
+            remedy = "Give credentials that may read it (git_conn_id, or git_config's token)."
+            return AuthenticationFailed(f"{url} does not let us in: {said}.", remedy)
+        return RemoteError(f"git could not read {url}: {said}.", "Check the URL, the network and the remote.")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What git needs to know of a remote for one command.
+
+    :param url: checked by :func:`~airflow_sm_git.core.source.check_url`.
+    :param object_filter: ``blob:none``, ``tree:0``, or None for everything.
+    """
+
+    url: str
+    object_filter: str | None = None
+
+
+class GitRunner:
+    """Starts git with an environment of its own.
+
+    :param home: an empty directory to be git's HOME.
+    :param allowed_schemes: what git may speak besides https and ssh.
+    :param credentials: for the remotes; None leaves it to the machine's credential helper.
+    :param timeout: seconds that one command may take.
+    """
+
+    def __init__(
+        self, home: Path, *, allowed_schemes: Collection[str], credentials: Credentials | None, timeout: float
+    ) -> None:
+        self._home = home
+        self._protocols = ":".join(sorted(DEFAULT_SCHEMES | set(allowed_schemes)))
+        self._credentials = credentials
+        self._timeout = timeout
+        self._machine_config: tuple[tuple[str, str], ...] | None = None
+        self._git: git.Git | None = None
+
+    def run(
+        self,
+        repository: Path | None,
+        arguments: Sequence[str],
+        *,
+        remote: Remote | None = None,
+        stdin: bytes = b"",
+        keep_open: Sequence[int] = (),
+    ) -> bytes:
+        """Run one command to its end and return what it printed.
+
+        :param repository: bare repository, or None.
+        :param remote: makes ``origin`` known; without it git cannot reach anything.
+        :param keep_open: file descriptors to hand down: a lock is held as long as git lives.
+        :raises CommandFailed: another status than 0.
+        :raises RemoteError: no end within the timeout; the whole process group is gone then.
+        """
+        process = self._start(repository, arguments, remote, keep_open)
+        with _reaped(process):
+            try:
+                output, errors = process.communicate(stdin, timeout=self._timeout)
+            except subprocess.TimeoutExpired as error:
+                where = remote.url if remote else "the mirror"
+                what = f"git {arguments[0]} on {where} took longer than {self._timeout:g} s and was stopped."
+                raise RemoteError(what, "Try again, or raise the timeout.") from error
+        if process.returncode:
+            raise CommandFailed(process.returncode, self._redacted(errors))
+        return bytes(output)
+
+    @contextlib.contextmanager
+    def open(self, repository: Path, arguments: Sequence[str]) -> Iterator[Any]:
+        """Run a local command to talk to through its ``stdin`` and ``stdout``; it is gone afterwards."""
+        process = self._start(repository, arguments, None, ())
+        with _reaped(process):
+            yield process
+
+    def _redacted(self, text: bytes) -> str:
+        return redact(text.decode("utf-8", "replace"), self._credentials.secrets() if self._credentials else ())
+
+    def _start(
+        self, repository: Path | None, arguments: Sequence[str], remote: Remote | None, keep_open: Sequence[int]
+    ) -> Any:
+        runner = self._runner()
+        environment = self._environment(remote)
+        # GitPython adds to the environment it inherits and cannot take away from it; env(1) can.
+        for_helper = remote is not None and not self._credentials and self._has_helper()
+        dropped = [name for name in os.environ if name not in environment and not _is_kept(name, for_helper)]
+        command = ["env", *(f"-u{name}" for name in dropped), str(runner.GIT_PYTHON_GIT_EXECUTABLE)]
+        if repository is not None:
+            command.append(f"--git-dir={repository}")
+        return runner.execute(
+            [*command, *arguments],
+            istream=subprocess.PIPE,
+            as_process=True,
+            env=environment,
+            start_new_session=True,
+            pass_fds=tuple(keep_open),
+        )
+
+    def _runner(self) -> git.Git:
+        if self._git is None:
+            try:
+                import git
+            except ImportError as error:  # GitPython's way to say that there is no git
+                raise GitError(f"git cannot be run: {error}", "Install git 2.39 or newer on the worker.") from error
+            runner = git.Git(str(self._home))
+            if runner.version_info[:2] < _OLDEST:
+                found = ".".join(map(str, runner.version_info))
+                raise GitError(f"git {found} is too old.", "Install git 2.39 or newer on the worker.")
+            self._git = runner
+        return self._git
+
+    def _environment(self, remote: Remote | None) -> dict[str, str]:
+        environment = {
+            "HOME": str(self._home),
+            "XDG_CONFIG_HOME": str(self._home),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_SSH_COMMAND": _SSH,
+            "GIT_ALLOW_PROTOCOL": self._protocols if remote else "none",
+            "LC_ALL": "C",
+            "LANGUAGE": "C",
+        }
+        config = list(_CONFIG)
+        if remote:
+            config += [("remote.origin.url", remote.url)]
+            if remote.object_filter:
+                config += [("remote.origin.promisor", "true")]
+                config += [("remote.origin.partialclonefilter", remote.object_filter)]
+            config += self._login(remote.url, environment)
+        return environment | _as_variables(config)
+
+    def _login(self, url: str, environment: dict[str, str]) -> list[tuple[str, str]]:
+        config = list(self._from_machine())
+        login = self._credentials.login(url) if self._credentials else None
+        scope = re.match(r"https?://[^/]+", url)
+        if login and scope:
+            environment["SM_GIT_USERNAME"], environment["SM_GIT_PASSWORD"] = login
+            config = [pair for pair in config if not pair[0].startswith("credential.")]
+            config += [("credential.helper", ""), (f"credential.{scope.group(0)}.helper", _HELPER)]
+        return config
+
+    def _has_helper(self) -> bool:
+        """Whether the machine's own credential helper acts."""
+        return any(value for key, value in self._from_machine() if key.endswith(".helper"))
+
+    def _from_machine(self) -> tuple[tuple[str, str], ...]:
+        """The few settings of the worker's own git configuration that act."""
+        if self._machine_config is None:
+            runner = self._runner()
+            git_alone = ["env", "-uGIT_DIR", str(runner.GIT_PYTHON_GIT_EXECUTABLE), "-C", "/"]
+            arguments = ["config", "-z", "--includes", "--get-regexp", _COPIED_CONFIG]
+            process: Any = runner.execute([*git_alone, *arguments], as_process=True, start_new_session=True)
+            with _reaped(process):
+                output, _ = process.communicate(timeout=self._timeout)
+            lines = (line.partition("\n") for line in output.decode("utf-8", "surrogateescape").split("\0") if line)
+            self._machine_config = tuple((key, _with_home(key, value)) for key, _, value in lines)
+        return self._machine_config
+
+
+def _is_kept(name: str, for_helper: bool) -> bool:
+    return bool(_KEPT.fullmatch(name) or (for_helper and _HELPERS_NEED.fullmatch(name)))
+
+
+def _with_home(key: str, value: str) -> str:
+    """Give a credential helper the HOME it was configured for (gitcredentials(7), the forms of a helper)."""
+    if not value or not key.endswith(".helper"):
+        return value
+    home = f"export HOME={shlex.quote(os.path.expanduser('~'))}; "
+    if value.startswith("!"):
+        return "!" + home + value[1:]
+    return "!" + home + (value if os.path.isabs(value) else f"git credential-{value}")
+
+
+def _as_variables(config: Sequence[tuple[str, str]]) -> dict[str, str]:
+    variables = {"GIT_CONFIG_COUNT": str(len(config))}
+    for index, (key, value) in enumerate(config):
+        variables[f"GIT_CONFIG_KEY_{index}"] = key
+        variables[f"GIT_CONFIG_VALUE_{index}"] = value
+    return variables
+
+
+@contextlib.contextmanager
+def _reaped(process: Any) -> Iterator[None]:
+    """Leave no git behind, whatever ends the block: the process leads a group of its own."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        process.proc.wait()
