@@ -145,7 +145,8 @@ def _from_header(request: Request) -> _Claim:
     if not header.startswith(_ALGORITHM) or len(fields) != 3 or len(scope) != 5:
         raise api_error(f"{names}.malformed_auth", reason="Authorization header must be AWS4-HMAC-SHA256 and complete.")
     at = request.header("x-amz-date") or _http_date(request.header("date"))
-    return _Claim(*scope[:4], tuple(fields["SignedHeaders"].split(";")), fields["Signature"], at)
+    key_id, day, region, service, _ = scope
+    return _Claim(key_id, day, region, service, tuple(fields["SignedHeaders"].split(";")), fields["Signature"], at)
 
 
 def _from_query(request: Request) -> _Claim:
@@ -156,7 +157,8 @@ def _from_query(request: Request) -> _Claim:
         raise api_error("s3.malformed_auth", reason="the query parameters of the signature are not complete.")
     signed = tuple(query.get("X-Amz-SignedHeaders", "").split(";"))
     expires = timedelta(seconds=min(int(lifetime), 604_800))
-    return _Claim(*scope[:4], signed, query["X-Amz-Signature"], query.get("X-Amz-Date", ""), expires)
+    key_id, day, region, service, _ = scope
+    return _Claim(key_id, day, region, service, signed, query["X-Amz-Signature"], query.get("X-Amz-Date", ""), expires)
 
 
 def _http_date(value: str) -> str:

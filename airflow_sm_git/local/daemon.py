@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,7 +135,13 @@ def _launch(state: State, port: int) -> None:
             # glibc otherwise gives each thread an arena of its own, which an idle server never returns.
             environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
             subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writer], env=environment, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[writer],
+                env=environment,
+                check=False,
             )
         finally:
             os.close(writer)
@@ -157,7 +164,8 @@ def _healthy(info: Info) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", info.port, timeout=10)
     try:
         connection.request("GET", "/health")
-        return bool(json.loads(connection.getresponse().read()).get("pid") == info.pid)
+        answer = json.loads(connection.getresponse().read())
+        return isinstance(answer, dict) and bool(answer.get("pid") == info.pid)
     except (OSError, ValueError, http.client.HTTPException):
         return False
     finally:
@@ -168,13 +176,26 @@ def _end(process: psutil.Process) -> None:
     try:
         family = [process, *process.children(recursive=True)]
         process.terminate()
-        psutil.wait_procs([process], timeout=_STOP_TIMEOUT)
     except psutil.NoSuchProcess:
         return
-    left = [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    for one in left:
+    _await_end([process], _STOP_TIMEOUT)
+    for one in (left := [one for one in family if alive(one)]):
         one.kill()
-    psutil.wait_procs(left, timeout=_STOP_TIMEOUT)
+    _await_end(left, _STOP_TIMEOUT)
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs. A zombie does not; whose child it is decides when it is reaped, and that may take seconds."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _await_end(processes: list[psutil.Process], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while any(alive(one) for one in processes) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _tail(state: State) -> str:

@@ -21,7 +21,6 @@ _PREFIX = "x-amz-checksum-"
 _NOT_ALGORITHMS = ("mode", "type", "algorithm")
 
 
-
 def checksum_algorithm(exchange: Exchange) -> str | None:
     """The algorithm of the checksum that comes with the body, in a header or in a trailer.
 

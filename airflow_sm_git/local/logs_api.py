@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from airflow_sm_git.local.errors import ApiError, api_error
@@ -51,7 +52,9 @@ class LogsApi:
     def _create_group(self, body: Body) -> Body:
         name = _text(body, "logGroupName")
         if not _NAME.fullmatch(name):
-            raise _invalid(f"1 validation error detected: Value '{name}' at 'logGroupName' failed to satisfy constraint")
+            raise _invalid(
+                f"1 validation error detected: Value '{name}' at 'logGroupName' failed to satisfy constraint"
+            )
         if not self._store.create_group(name):
             raise api_error("logs.group_exists")
         return {}
@@ -151,7 +154,7 @@ class LogsApi:
         events = [(int(event["timestamp"]), str(event["message"])) for event in body.get("logEvents") or ()]
         if not events:
             raise _invalid("1 validation error detected: Value at 'logEvents' must have at least one member")
-        if any(later[0] < earlier[0] for earlier, later in zip(events, events[1:], strict=False)):
+        if any(later[0] < earlier[0] for earlier, later in pairwise(events)):
             raise _invalid("Log events in a single PutLogEvents request must be in chronological order.")
         now = now_ms()
         old = sum(at < now - 14 * _DAY for at, _ in events)
@@ -175,14 +178,19 @@ def _invalid(reason: str) -> ApiError:
 def _text(body: Body, key: str) -> str:
     value = body.get(key)
     if not isinstance(value, str) or not value:
-        raise _invalid(f"1 validation error detected: Value null at '{key}' failed to satisfy constraint: Member must not be null")
+        raise _invalid(
+            f"1 validation error detected: Value null at '{key}' failed to satisfy constraint: Member must not be null"
+        )
     return value
 
 
 def _limit(body: Body, most: int) -> int:
     limit = body.get("limit") or most
     if not isinstance(limit, int) or not 1 <= limit <= most:
-        raise _invalid(f"1 validation error detected: Value '{limit}' at 'limit' failed to satisfy constraint: Member must have value less than or equal to {most}")
+        raise _invalid(
+            f"1 validation error detected: Value '{limit}' at 'limit' failed to satisfy constraint: "
+            f"Member must have value less than or equal to {most}"
+        )
     return limit
 
 
@@ -218,7 +226,7 @@ def _filtered(event: Event) -> Body:
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Unstructured filter patterns: terms that must all be there, ``?any`` and ``-none`` (User Guide, Filter pattern syntax)."""
+    """Unstructured patterns (User Guide, Filter pattern syntax): terms that must all be there, ``?any``, ``-none``."""
     if pattern.lstrip().startswith(("{", "[", "%")):
         raise _invalid(f"This server does not implement JSON, array and regular expression filter patterns: {pattern}")
     try:

@@ -245,7 +245,8 @@ class ObjectStore:
         return self._list(bucket, prefix, after)
 
     def _list(self, bucket: str, prefix: str, after: str) -> Iterator[ObjectInfo]:
-        query = "SELECT key, size, etag, modified FROM objects WHERE bucket = ? AND key >= ? AND key > ? ORDER BY key LIMIT 1000"
+        query = """SELECT key, size, etag, modified FROM objects
+          WHERE bucket = ? AND key >= ? AND key > ? ORDER BY key LIMIT 1000"""
         while True:
             with self.lock:
                 rows = self.database.execute(query, (bucket, prefix, after)).fetchall()

@@ -70,5 +70,6 @@ def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS
     yield server
     before = server.processes()
     daemon.stop(root)
-    left = [one for one in before if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    assert not left, f"The local SageMaker left processes behind: {left}"
+    left = [one for one in before if daemon.alive(one)]
+    if left:
+        pytest.fail(f"The local SageMaker left processes behind: {left}")

@@ -24,12 +24,16 @@ from airflow_sm_git.local.state import Info
 _XML_LIMIT = 4 << 20
 _NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # Query parameters that say nothing about which operation is meant.
-_PLAIN = re.compile(r"x-id|X-Amz-.*|response-.*|prefix|delimiter|marker|max-keys|encoding-type|start-after|fetch-owner"
-                    r"|continuation-token|uploadId|part-number-marker|max-parts|key-marker|upload-id-marker"
-                    r"|max-uploads|bucket-region|max-buckets")
-_REFUSED = re.compile(r"x-amz-(tagging|grant-.*|object-lock-.*|bucket-object-lock-.*|website-redirect-location"
-                      r"|server-side-encryption-customer-.*|copy-source-server-side-.*|mfa|write-offset-bytes"
-                      r"|object-attributes|rename-source.*|metadata-directive-.*|tagging-directive)")
+_PLAIN = re.compile(
+    r"x-id|X-Amz-.*|response-.*|prefix|delimiter|marker|max-keys|encoding-type|start-after|fetch-owner"
+    r"|continuation-token|uploadId|part-number-marker|max-parts|key-marker|upload-id-marker"
+    r"|max-uploads|bucket-region|max-buckets"
+)
+_REFUSED = re.compile(
+    r"x-amz-(tagging|grant-.*|object-lock-.*|bucket-object-lock-.*|website-redirect-location"
+    r"|server-side-encryption-customer-.*|copy-source-server-side-.*|mfa|write-offset-bytes"
+    r"|object-attributes|rename-source.*|metadata-directive-.*|tagging-directive)"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class _Operation:
     header: str = ""
 
 
-def _op(what: str, name: str, handler: Callable[[S3Call], Response], *, streams: bool = False, header: str = "") -> _Operation:
+def _op(
+    what: str, name: str, handler: Callable[[S3Call], Response], *, streams: bool = False, header: str = ""
+) -> _Operation:
     method, level, *marks = what.split()
     return _Operation(method, level, frozenset(marks), name, handler, streams, header)
 
@@ -125,7 +131,7 @@ class S3:
 
 def _find(method: str, level: str, marks: set[str], headers: set[str]) -> _Operation:
     for operation in _OPERATIONS:
-        if (operation.method, operation.level, operation.marks) != (method, level, marks):
+        if (operation.method, operation.level, operation.marks) != (method, level, frozenset(marks)):
             continue
         if operation.header and operation.header not in headers:
             continue

@@ -123,7 +123,7 @@ def _listing(call: S3Call, after: str) -> tuple[_Page, dict[str, wire.Node]]:
         "Contents": [_content(item, encode) for item in page.objects],
         "CommonPrefixes": [{"Prefix": encode(common)} for common in page.prefixes],
     }
-    return page, shown  # type: ignore[return-value]
+    return page, shown
 
 
 def _content(item: ObjectInfo, encode: Callable[[str], str]) -> dict[str, wire.Node]:

@@ -60,7 +60,11 @@ class S3Call:
         """
         text = self.query.get(name) or str(default)
         if not text.isdecimal() or not low <= int(text) <= high:
-            raise api_error("s3.invalid_argument", {"ArgumentName": name, "ArgumentValue": text}, reason=f"Provided {name} not an integer or within integer range")
+            raise api_error(
+                "s3.invalid_argument",
+                {"ArgumentName": name, "ArgumentValue": text},
+                reason=f"Provided {name} not an integer or within integer range",
+            )
         return int(text)
 
     def about(self) -> About:
@@ -89,7 +93,9 @@ class S3Call:
         """
         unless, only = self.header("if-none-match"), self.header("if-match")
         if unless not in ("", "*"):
-            raise api_error("s3.not_implemented", {"Header": "If-None-Match"}, what="If-None-Match with an ETag on a write")
+            raise api_error(
+                "s3.not_implemented", {"Header": "If-None-Match"}, what="If-None-Match with an ETag on a write"
+            )
         if unless and now:
             raise api_error("s3.precondition", {"Condition": "If-None-Match"})
         if only and not now:

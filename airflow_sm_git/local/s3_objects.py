@@ -31,7 +31,7 @@ def head(call: S3Call) -> Response:
     """HeadObject."""
     meta = call.store.head(call.bucket, call.key)
     call.read_condition(meta)
-    start, length, headers = _span(call, meta.size)
+    _, length, headers = _span(call, meta.size)
     headers |= read_headers(call, meta) | {"Content-Length": str(length)}
     return Response(None, 206 if "Content-Range" in headers else 200, headers)
 

@@ -9,13 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
+from typing import Any
 from xml.sax.saxutils import escape
 
 from starlette.responses import Response
 
 from airflow_sm_git.local.errors import ApiError
 
-Node = Mapping[str, "Node | Sequence[Node] | str | int | bool | None"] | str | int | bool | None
+Node = Mapping[str, Any] | Sequence[Any] | str | int | None
 S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _HEADER = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _JSON = "application/x-amz-json-1.1"
@@ -32,7 +33,7 @@ def json_error(error: ApiError) -> Response:
     return json_response(body, error.status, {"x-amzn-ErrorType": error.code})
 
 
-def to_xml(name: str, node: Node | Sequence[Node], namespace: str = "") -> str:
+def to_xml(name: str, node: Node, namespace: str = "") -> str:
     """An element. Mappings nest, sequences repeat the element, None leaves it out."""
     if node is None:
         return ""
@@ -48,7 +49,9 @@ def to_xml(name: str, node: Node | Sequence[Node], namespace: str = "") -> str:
     return f"<{name}{attribute}>{inner}</{name}>"
 
 
-def xml_response(name: str, node: Node, namespace: str = S3_NAMESPACE, headers: Mapping[str, str] | None = None) -> Response:
+def xml_response(
+    name: str, node: Node, namespace: str = S3_NAMESPACE, headers: Mapping[str, str] | None = None
+) -> Response:
     """An answer in XML with one root element."""
     return Response(_HEADER + to_xml(name, node, namespace), 200, headers, "application/xml")
 
