@@ -55,10 +55,11 @@ def set_up(root: Path) -> bool:
     :raises subprocess.CalledProcessError: when Python's venv, pip or uv failed; they have said why.
     """
     venv = root / ".venv"
-    mark = venv / "set-up-stamp"
+    mark, python = venv / "set-up-stamp", venv / "bin" / "python"
     made_for, holds = wanted = stamp(root)
     with _alone(root):
-        found = tuple(mark.read_text().splitlines()) if mark.is_file() else ()
+        there = mark.is_file() and python.exists()  # a link, which dangles when that Python was removed
+        found = tuple(mark.read_text().splitlines()) if there else ()
         if found == wanted:
             return False
         mark.unlink(missing_ok=True)
@@ -66,7 +67,7 @@ def set_up(root: Path) -> bool:
             print("Setting up .venv: about a minute, only this time", flush=True)
             shutil.rmtree(venv, ignore_errors=True)
             _create(venv)
-        _install(root, venv / "bin" / "python")
+        _install(root, python)
         mark.write_text(f"{made_for}\n{holds}\n")
     return True
 
