@@ -23,7 +23,7 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--allowed-skips``."""
-    parser.addoption("--allowed-skips", type=Path, metavar="FILE", help="fail on a skip or xfail that FILE does not name")
+    parser.addoption("--allowed-skips", type=Path, metavar="FILE", help="fail on a skip that FILE does not name")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,7 +76,9 @@ class SkipCheck:
 
     def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         node = report.nodeid
-        if report.skipped and not any(node == name or node.startswith((f"{name}[", f"{name}::")) for name in self.allowed):
+        if report.skipped and not any(
+            node == name or node.startswith((f"{name}[", f"{name}::")) for name in self.allowed
+        ):
             self.surprises.append(node)
 
     @pytest.hookimpl(tryfirst=True)
