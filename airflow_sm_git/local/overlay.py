@@ -45,7 +45,7 @@ def ensure(
 ) -> Path | None:
     """The overlay for a code directory.
 
-    :param code: directory that may hold ``requirements.txt`` (a ``setup.py`` is installed with it by :func:`ensure_package`).
+    :param code: directory that may hold ``requirements.txt``.
     :param overlays: where overlays are kept.
     :param log: called with each line the installer prints.
     :param on_process: called with the installer when it starts, so that it can be stopped.

@@ -124,7 +124,7 @@ class GuardedProcess:
         return process
 
     def stop(self, grace: float) -> None:
-        """Ask the program to end: SIGTERM now, SIGKILL for it and all below it after ``grace`` seconds. Returns at once."""
+        """Ask the program to end: SIGTERM now, SIGKILL for all of it after ``grace`` seconds. Returns at once."""
         with suppress(BrokenPipeError, ValueError):
             self._say("stop", str(grace))
 
