@@ -17,6 +17,7 @@ from typing import Any
 
 from airflow_sm_git.local import model_server, overlay
 from airflow_sm_git.local.errors import ApiError
+from airflow_sm_git.local.handlers import CUSTOM_ATTRIBUTES
 from airflow_sm_git.local.objects import ObjectStore
 from airflow_sm_git.local.process import GuardedProcess, ProcessError, base_environment
 from airflow_sm_git.local.workspace import DataError, Workspace, inside, parse_uri
@@ -144,7 +145,7 @@ class ModelProcess:
         return self._process is not None and self._process.wait(0) is None
 
     def ping(self, timeout: float = STARTUP_TIMEOUT) -> bool:
-        """Whether it can serve: waits until the handlers are loaded (True), or its process has ended or time is up (False).
+        """Whether it can serve: waits until the handlers are loaded (True), or it has ended or time is up (False).
 
         Once they were loaded: whether its process runs.
 
@@ -165,8 +166,7 @@ class ModelProcess:
         :param accept: its ``Accept``, if it had one.
         :param custom_attributes: its ``X-Amzn-SageMaker-Custom-Attributes``, if it had one.
         """
-        attributes = "X-Amzn-SageMaker-Custom-Attributes"
-        headers = {"Content-Type": content_type, "Accept": accept, attributes: custom_attributes}
+        headers = {"Content-Type": content_type, "Accept": accept, CUSTOM_ATTRIBUTES: custom_attributes}
         given = {name: value for name, value in headers.items() if value is not None}
         with self._quiet:
             self._in_flight += 1
