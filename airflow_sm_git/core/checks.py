@@ -22,7 +22,10 @@ def check_role_arn(parameter: str, value: str) -> str:
     """:raises BadParameter: not the ARN of an IAM role."""
     if not isinstance(value, str) or not _ROLE_ARN.fullmatch(value):
         raise BadParameter(
-            parameter, value, "is not the ARN of an IAM role", "Write arn:aws:iam::<12 digits>:role/<name>, or the role's name."
+            parameter,
+            value,
+            "is not the ARN of an IAM role",
+            "Write arn:aws:iam::<12 digits>:role/<name>, or the role's name.",
         )
     return value
 
@@ -48,7 +51,10 @@ def check_instance_type(parameter: str, value: str) -> str:
     """:raises BadParameter: not an ML instance type."""
     if not isinstance(value, str) or not _INSTANCE_TYPE.fullmatch(value):
         raise BadParameter(
-            parameter, value, "is not an ML instance type", "Write one such as ml.m5.xlarge, with a local SageMaker too."
+            parameter,
+            value,
+            "is not an ML instance type",
+            "Write one such as ml.m5.xlarge, with a local SageMaker too.",
         )
     return value
 

@@ -43,7 +43,7 @@ class SmGitError(Exception):
     :param what: one sentence: what failed, on which resource, for which reason.
     :param remedy: one sentence: what the reader can do about it. May be empty.
 
-    ``retryable`` tells whether the same call may succeed a minute later.
+    ``retryable`` tells whether Airflow's retries may help; without it a task fails at once.
     """
 
     retryable = False
@@ -158,6 +158,8 @@ class TrainingError(SmGitError):
 class TrainingFailed(TrainingError):
     """The job ended as Failed."""
 
+    retryable = True
+
 
 class TrainingStopped(TrainingError):
     """The job was stopped, not by us."""
@@ -165,6 +167,8 @@ class TrainingStopped(TrainingError):
 
 class TrainingTimedOut(TrainingError):
     """The job did not end in the time it was given."""
+
+    retryable = True
 
 
 class DeployError(SmGitError):
@@ -174,6 +178,8 @@ class DeployError(SmGitError):
 class DeployFailed(DeployError):
     """The endpoint could not be created or updated."""
 
+    retryable = True
+
 
 class DeployRolledBack(DeployError):
     """The update failed and the old configuration serves on."""
@@ -182,10 +188,16 @@ class DeployRolledBack(DeployError):
 class DeployTimedOut(DeployError):
     """The endpoint was not in service in the time it was given."""
 
+    retryable = True
+
 
 class PredictionError(SmGitError):
     """The endpoint gave an error, or no answer."""
 
+    retryable = True
+
 
 class TeardownError(SmGitError):
     """Something that this run made is still there."""
+
+    retryable = True

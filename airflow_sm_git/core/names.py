@@ -130,7 +130,9 @@ def make_tags(values: Mapping[str, str | None], extra: Mapping[str, str] | None 
     ours = {TAG_PREFIX + key: tag_value(value) for key, value in values.items() if value is not None}
     for key in extra or {}:
         if key.startswith((TAG_PREFIX, "aws:")):
-            raise BadParameter("tags", key, f"keys that start with {TAG_PREFIX!r} or 'aws:' are taken", "Rename the key.")
+            raise BadParameter(
+                "tags", key, f"keys that start with {TAG_PREFIX!r} or 'aws:' are taken", "Rename the key."
+            )
     return [{"Key": key, "Value": value} for key, value in {**(extra or {}), **ours}.items()]
 
 

@@ -65,7 +65,7 @@ class TrainingJob(TypedDict):
 
 
 class Endpoint(TypedDict):
-    """A live endpoint. `owned` tells that it belongs to this run alone and that teardown removes it."""
+    """A live endpoint. `owned`: it belongs to this run alone, has a lease, and teardown removes it."""
 
     schema: int
     endpoint_name: str
@@ -76,7 +76,7 @@ class Endpoint(TypedDict):
     digest: str
     region: str
     owned: bool
-    lease_until: str
+    lease_until: str | None
 
 
 class Prediction(TypedDict):
@@ -119,7 +119,7 @@ def load(kind: type[Record], parameter: str, value: object) -> Record:
     if record.get("schema") != SCHEMA:
         problem = f"has schema {record.get('schema')!r}, this version reads schema {SCHEMA}"
         raise BadParameter(parameter, value, problem, _remedy(kind))
-    missing = sorted(kind.__required_keys__ - record.keys())
+    missing = sorted(kind.__annotations__.keys() - record.keys())
     if missing:
         raise BadParameter(parameter, value, f"lacks {', '.join(missing)}", _remedy(kind))
     return cast("Record", record)

@@ -170,7 +170,10 @@ def _hyperparameters(spec: TrainSpec, job_name: str) -> dict[str, str]:
     too_long = [key for key, value in encoded.items() if len(value) > 2500]
     if too_long:
         raise BadParameter(
-            "hyperparameters", too_long, "longer than the 2500 characters that SageMaker takes", "Put the value into a channel."
+            "hyperparameters",
+            too_long,
+            "longer than the 2500 characters that SageMaker takes",
+            "Put the value into a channel.",
         )
     return encoded
 
@@ -235,7 +238,10 @@ def _check(spec: TrainSpec) -> None:
         raise BadParameter("max_wait", spec.max_wait, "has a meaning for spot only", "Set use_spot_instances=True.")
     if spec.use_spot_instances and (spec.max_wait is None or spec.max_wait < spec.max_run):
         raise BadParameter(
-            "max_wait", spec.max_wait, f"must be at least max_run ({spec.max_run} s) with spot instances", "Raise max_wait."
+            "max_wait",
+            spec.max_wait,
+            f"must be at least max_run ({spec.max_run} s) with spot instances",
+            "Raise max_wait.",
         )
     if bool(spec.subnets) != bool(spec.security_group_ids):
         raise BadParameter("subnets", list(spec.subnets), "a VPC needs subnets and security_group_ids", "Give both.")

@@ -1,0 +1,83 @@
+"""Training jobs of one task instance: find the attempts, submit, stop, read the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_git.clients.sagemaker import SageMakerClient, translate
+from airflow_sm_git.core import errors
+from airflow_sm_git.core.attempts import Attempt
+from airflow_sm_git.core.names import TAG_PREFIX, TaskKey, attempt_of, read_tags
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+STOPPED_BY = "stopped-by"
+
+
+def find_attempts(client: SageMakerClient, key: TaskKey) -> list[Attempt]:
+    """The newest job that earlier tries of a task instance made, with what decides about it; empty if there is none.
+
+    Older attempts decide nothing, so they are not described.
+    """
+    numbered = {name: attempt_of(name, key) for name in client.names("TrainingJob", key.hash)}
+    found = {name: number for name, number in numbered.items() if number is not None}
+    if not found:
+        return []
+    name = max(found, key=lambda each: found[each])
+    job = client.call("DescribeTrainingJob", TrainingJobName=name)
+    tags = read_tags(client.tags(job["TrainingJobArn"]))
+    request, _, generation = tags.get("request", "").partition("/")
+    return [
+        Attempt(
+            number=found[name],
+            name=name,
+            status=job["TrainingJobStatus"],
+            request=request,
+            generation=int(generation) if generation.isdigit() else 0,
+            stopped_by_us=STOPPED_BY in tags,
+            timed_out=job.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"),
+        )
+    ]
+
+
+def stop_job(client: SageMakerClient, name: str, reason: str) -> bool:
+    """Stop a job, marked as stopped by us; one that has ended already is left as it is.
+
+    :param reason: a word that goes into its tags.
+    :return: whether it was running.
+    """
+    job = client.describe("TrainingJob", name)
+    if job is None or job["TrainingJobStatus"] != "InProgress":
+        return False
+    tag = {"Key": f"{TAG_PREFIX}{STOPPED_BY}", "Value": reason}
+    client.call("AddTags", ResourceArn=job["TrainingJobArn"], Tags=[tag])
+    try:
+        client.call("StopTrainingJob", TrainingJobName=name)
+    except errors.AwsError as error:
+        ended = client.describe("TrainingJob", name)
+        if ended is None or ended["TrainingJobStatus"] == "InProgress":
+            raise error
+    return True
+
+
+def read_log(logs: Any, job_name: str, limit: int = 1000) -> list[str]:
+    """The last lines that a job wrote, from all its instances.
+
+    :param logs: boto3's ``logs`` client.
+    :param limit: lines of each stream at most.
+    """
+    lines: list[str] = []
+    try:
+        streams = logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job_name}/")["logStreams"]
+        for stream in streams:
+            answer = logs.get_log_events(
+                logGroupName=LOG_GROUP, logStreamName=stream["logStreamName"], startFromHead=False, limit=limit
+            )
+            lines += [event["message"] for event in answer["events"]]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise translate(error, "GetLogEvents", job_name) from error
+    except BotoCoreError as error:
+        raise translate(error, "GetLogEvents", job_name) from error
+    return lines

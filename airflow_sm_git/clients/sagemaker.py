@@ -1,0 +1,238 @@
+"""The SageMaker API: requests out, answers in, refusals as `core.errors`.
+
+Waiting takes its clock and its sleep as parameters, so that a test need not wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.validate import ParamValidator
+
+from airflow_sm_git.core import errors
+from airflow_sm_git.core.status import ENDPOINT, TRAINING_JOB, Phase, phase
+
+_BY_CODE: dict[str, type[errors.AwsError]] = {
+    "AccessDenied": errors.AccessDenied,
+    "AccessDeniedException": errors.AccessDenied,
+    "SignatureDoesNotMatch": errors.AccessDenied,
+    "InvalidSignatureException": errors.AccessDenied,
+    "UnrecognizedClientException": errors.AccessDenied,
+    "InvalidClientTokenId": errors.AccessDenied,
+    "ExpiredTokenException": errors.AccessDenied,
+    "Throttling": errors.Throttled,
+    "ThrottlingException": errors.Throttled,
+    "TooManyRequestsException": errors.Throttled,
+    "SlowDown": errors.Throttled,
+    "ResourceNotFound": errors.NotFound,
+    "NoSuchKey": errors.NotFound,
+    "NoSuchBucket": errors.NotFound,
+    "NoSuchEntity": errors.NotFound,
+    "404": errors.NotFound,
+    "403": errors.AccessDenied,
+    "ResourceInUse": errors.NameInUse,
+    "ResourceLimitExceeded": errors.LimitExceeded,
+}
+# SageMaker says "not found" and "exists already" as ValidationException; the texts are what the SageMaker SDK and the
+# Amazon provider tell them apart by.
+_BY_TEXT: tuple[tuple[str, type[errors.AwsError]], ...] = (
+    ("Could not find", errors.NotFound),
+    ("Requested resource not found", errors.NotFound),
+    ("Cannot create already existing", errors.NameInUse),
+)
+_REMEDIES: dict[type[errors.AwsError], str] = {
+    errors.AccessDenied: "Check the AWS connection's credentials, and that its role allows the action.",
+    errors.Throttled: "Try again; raise check_interval if it happens often.",
+    errors.ServiceFault: "Try again.",
+    errors.NotFound: "Check the name and the region.",
+    errors.NameInUse: "Choose another name, or remove what has it.",
+    errors.LimitExceeded: "Ask AWS for a higher quota, or use a smaller instance_type or instance_count.",
+}
+
+
+def translate(error: Exception, operation: str, resource: str = "") -> errors.SmGitError:
+    """Turn what boto3 raises into one of ours; the caller raises it `from` the original."""
+    on = f" for {resource}" if resource else ""
+    if isinstance(error, ParamValidationError):
+        return errors.BadParameter(
+            "config_overrides", operation, f"gives a request that SageMaker has no form for: {error}"
+        )
+    if not isinstance(error, ClientError):
+        remedy = "Check the network, and the connection's endpoint_url and region."
+        return errors.ServiceFault(f"{operation}{on} got no answer: {error}.", remedy, operation=operation)
+    code = error.response.get("Error", {}).get("Code", "")
+    message = error.response.get("Error", {}).get("Message", "")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    kind = _kind(code, message, status)
+    what = f"{operation}{on} was refused with {code}: {message}"
+    return kind(what, _REMEDIES.get(kind, ""), code=code, operation=operation)
+
+
+def _kind(code: str, message: str, status: int) -> type[errors.AwsError]:
+    for text, kind in _BY_TEXT:
+        if text in message:
+            return kind
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    return errors.ServiceFault if status >= 500 else errors.AwsError
+
+
+class SageMakerClient:
+    """SageMaker through one boto3 client.
+
+    :param client: a boto3 ``sagemaker`` client.
+    """
+
+    def __init__(self, client: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._client = client
+        self._sleep = sleep
+
+    @property
+    def region(self) -> str:
+        """The region the client talks to."""
+        return str(self._client.meta.region_name)
+
+    def call(self, operation: str, /, **request: Any) -> dict[str, Any]:
+        """Make one call.
+
+        :param operation: the API action, such as ``CreateTrainingJob``.
+        :raises AwsError: AWS refused it.
+        :raises BadParameter: the request has not the form that the API knows.
+        """
+        method = getattr(self._client, _snake(operation))
+        try:
+            answer: dict[str, Any] = method(**request)
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, operation, _resource(request)) from error
+        return answer
+
+    def validate(self, operation: str, request: Mapping[str, Any]) -> None:
+        """Check a request's form against botocore's service model without sending it.
+
+        :raises BadParameter: a member is unknown, missing or of another type.
+        """
+        shape = self._client.meta.service_model.operation_model(operation).input_shape
+        report = ParamValidator().validate(dict(request), shape)
+        if report.has_errors():
+            raise errors.BadParameter(
+                "config_overrides", operation, report.generate_report(), "See the API reference of this action."
+            )
+
+    def describe(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Describe a resource.
+
+        :param kind: TrainingJob, Model, EndpointConfig or Endpoint.
+        :return: the answer, or None if there is no such resource.
+        """
+        try:
+            return self.call(f"Describe{kind}", **{f"{kind}Name": name})
+        except errors.NotFound:
+            return None
+
+    def names(self, kind: str, contains: str) -> list[str]:
+        """Names of the resources of a kind that contain a text, all pages.
+
+        :param kind: TrainingJob, Model, EndpointConfig or Endpoint.
+        """
+        plural, member = (
+            ("TrainingJobSummaries", f"{kind}Name") if kind == "TrainingJob" else (f"{kind}s", f"{kind}Name")
+        )
+        return [item[member] for item in self._pages(f"List{kind}s", plural, NameContains=contains)]
+
+    def changed(self, kind: str, since: datetime) -> Iterator[tuple[str, str]]:
+        """Name and status of each training job or endpoint that was modified since a time.
+
+        :param kind: TrainingJob or Endpoint.
+        """
+        member = "TrainingJobSummaries" if kind == "TrainingJob" else "Endpoints"
+        for item in self._pages(f"List{kind}s", member, LastModifiedTimeAfter=since, MaxResults=100):
+            yield item[f"{kind}Name"], item[f"{kind}Status"]
+
+    def _pages(self, operation: str, member: str, **request: Any) -> Iterator[dict[str, Any]]:
+        while True:
+            answer = self.call(operation, **request)
+            yield from answer[member]
+            if not answer.get("NextToken"):
+                return
+            request["NextToken"] = answer["NextToken"]
+
+    def tags(self, arn: str) -> list[dict[str, str]]:
+        """All tags of a resource."""
+        return list(self._pages("ListTags", "Tags", ResourceArn=arn))
+
+    def delete(self, kind: str, name: str) -> bool:
+        """Delete an endpoint, endpoint configuration or model.
+
+        :return: whether it was there.
+        """
+        try:
+            self.call(f"Delete{kind}", **{f"{kind}Name": name})
+        except errors.NotFound:
+            return False
+        return True
+
+    def wait(
+        self, kind: str, name: str, *, check_interval: float, deadline: float, clock: Callable[[], float] = time.time
+    ) -> tuple[dict[str, Any] | None, Phase]:
+        """Describe a training job or endpoint until it has ended, is gone, or the deadline has passed.
+
+        :param check_interval: seconds between two looks.
+        :param deadline: on the clock's scale (seconds since 1970).
+        :return: the last answer and its phase; `Phase.RUNNING` says that the deadline has passed.
+        """
+        while True:
+            answer = self.describe(kind, name)
+            now = Phase.GONE if answer is None else status_phase(kind, answer[f"{kind}Status"])
+            if now.ended or clock() >= deadline:
+                return answer, now
+            self._sleep(max(0.0, min(check_interval, deadline - clock())))
+
+
+def status_phase(kind: str, status: str) -> Phase:
+    """What a status means for a kind of resource (TrainingJob or Endpoint)."""
+    return phase(TRAINING_JOB if kind == "TrainingJob" else ENDPOINT, status)
+
+
+class RuntimeClient:
+    """InvokeEndpoint through one boto3 ``sagemaker-runtime`` client."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def invoke(self, **request: Any) -> tuple[bytes, dict[str, Any]]:
+        """Ask an endpoint.
+
+        :return: the body, and the rest of the answer (ContentType, InvokedProductionVariant, …).
+        :raises PredictionError: the model raised, with its own message and where its log is.
+        :raises AwsError: AWS refused the call.
+        """
+        name = request["EndpointName"]
+        try:
+            answer = self._client.invoke_endpoint(**request)
+            return answer.pop("Body").read(), answer
+        except ClientError as error:
+            response = error.response
+            if response.get("Error", {}).get("Code") != "ModelError":
+                raise translate(error, "InvokeEndpoint", name) from error
+            status = response.get("OriginalStatusCode", "?")
+            message = str(response.get("OriginalMessage") or response["Error"].get("Message", ""))
+            log = f" Its log: {response['LogStreamArn']}" if response.get("LogStreamArn") else ""
+            raise errors.PredictionError(
+                f"The model behind endpoint {name!r} answered {status}: {message.strip()[-2000:]}",
+                f"Correct the handlers or the payload.{log}",
+            ) from error
+        except BotoCoreError as error:
+            raise translate(error, "InvokeEndpoint", name) from error
+
+
+def _snake(operation: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in operation).lstrip("_")
+
+
+def _resource(request: Mapping[str, Any]) -> str:
+    names = ("TrainingJobName", "EndpointName", "EndpointConfigName", "ModelName", "ResourceArn", "NameContains")
+    return next((str(request[name]) for name in names if name in request), "")

@@ -1,0 +1,146 @@
+"""Many waits, few calls: one watcher per connection and region lists what has changed, for all who wait.
+
+The listing (``ListTrainingJobs`` or ``ListEndpoints`` by last-modified time) is one call per poll whatever the number
+of waits. Two slow nets catch what it missed: now and then everything since the oldest wait is listed again, and one
+wait in turn is described, which also notices what was deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow_sm_git.core.errors import SmGitError
+from airflow_sm_git.core.status import Phase
+
+OVERLAP = timedelta(minutes=2)  # what clocks may differ by, and listings be late
+RELIST_SECONDS = 300.0
+DESCRIBE_SECONDS = 60.0
+MAX_BACKOFF = 60.0
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What a watcher asks; blocking, called in a thread."""
+
+    def changed(self, since: datetime) -> list[tuple[str, Phase]]:
+        """Name and phase of everything modified since a time."""
+
+    def look(self, name: str) -> Phase:
+        """The phase of one, `Phase.GONE` if there is none."""
+
+
+@dataclass
+class _Wait:
+    name: str
+    since: datetime
+    interval: float
+    result: asyncio.Future[Phase]
+
+
+@dataclass
+class Watcher:
+    """Waits for many resources of one kind through one source.
+
+    :param connect: makes the source; called in a thread, again after an error, so that credentials renew.
+    """
+
+    connect: Callable[[], Source]
+    _waits: dict[int, _Wait] = field(default_factory=dict)
+    _task: asyncio.Task[None] | None = None
+    _source: Source | None = None
+    _last_poll: datetime | None = None
+    _last_relist: float = 0.0
+    _last_look: float = 0.0
+
+    async def wait(self, name: str, *, since: datetime, interval: float, deadline: datetime) -> Phase:
+        """Wait until a resource has ended or is gone.
+
+        :param since: when the wait was asked for; nothing that happened before it is missed.
+        :param interval: seconds between two polls; the watcher polls as often as its most eager wait asks.
+        :param deadline: when to give up.
+        :return: its phase; `Phase.RUNNING` says that the deadline has passed.
+        :raises SmGitError: it cannot be watched, for a reason that time will not mend.
+        """
+        future: asyncio.Future[Phase] = asyncio.get_running_loop().create_future()
+        wait = _Wait(name, since, interval, future)
+        self._waits[id(wait)] = wait
+        self._last_relist = 0.0  # the next poll reaches back to this wait's beginning
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        try:
+            async with asyncio.timeout(max(0.0, (deadline - datetime.now(UTC)).total_seconds())):
+                return await future
+        except TimeoutError:
+            return Phase.RUNNING
+        finally:
+            del self._waits[id(wait)]
+
+    async def _run(self) -> None:
+        failures = 0
+        while self._waits:
+            try:
+                await self._poll()
+                failures = 0
+            except SmGitError as error:
+                self._source = None
+                failures += 1
+                if not error.retryable:
+                    self._fail(error)
+            except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
+                self._fail(SmGitError(f"Watching failed: {error!r}."))
+            pause = min((wait.interval for wait in self._waits.values()), default=0.0)
+            backoff = min(pause * 2**failures, max(pause, MAX_BACKOFF)) if failures else pause
+            await asyncio.sleep(backoff * random.uniform(0.9, 1.0))  # noqa: S311  jitter, not a secret
+
+    def _fail(self, error: SmGitError) -> None:
+        for wait in self._waits.values():
+            if not wait.result.done():
+                wait.result.set_exception(error)
+
+    async def _poll(self) -> None:
+        started, clock = datetime.now(UTC), time.monotonic()
+        source = self._source or await _in_thread(self.connect)
+        self._source = source
+        since = self._since(clock)
+        for name, phase in await _in_thread(lambda: source.changed(since)):
+            self._tell(name, phase)
+        self._last_poll = started
+        waiting = [wait for wait in self._waits.values() if not wait.result.done()]
+        if waiting and clock - self._last_look >= DESCRIBE_SECONDS:
+            self._last_look = clock
+            name = random.choice(waiting).name  # noqa: S311  a turn, not a secret
+            self._tell(name, await _in_thread(lambda: source.look(name)))
+
+    def _since(self, clock: float) -> datetime:
+        if self._last_poll is None or clock - self._last_relist >= RELIST_SECONDS:
+            self._last_relist = clock
+            return min(wait.since for wait in self._waits.values()) - OVERLAP
+        return self._last_poll - OVERLAP
+
+    def _tell(self, name: str, phase: Phase) -> None:
+        for wait in self._waits.values():
+            if wait.name == name and phase.ended and not wait.result.done():
+                wait.result.set_result(phase)
+
+
+_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="sm-git-watch")
+_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Watcher]] = WeakKeyDictionary()
+
+
+def shared(key: Hashable, connect: Callable[[], Source]) -> Watcher:
+    """The watcher that all waits with one key share in this process and event loop."""
+    watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
+    return watchers.setdefault(key, Watcher(connect))
+
+
+def _in_thread(function: Callable[[], T]) -> Awaitable[T]:
+    return asyncio.get_running_loop().run_in_executor(_pool, function)

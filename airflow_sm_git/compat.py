@@ -1,0 +1,32 @@
+"""Names that differ between Airflow 3.0 and the newest; the only place that knows.
+
+Name by name: one ``try`` around several imports would drop all of them when one is missing.
+"""
+
+# ruff: noqa: F401  this module exists to be imported from
+from __future__ import annotations
+
+try:
+    from airflow.sdk.exceptions import AirflowFailException
+except ImportError:  # before 3.1
+    from airflow.exceptions import AirflowFailException  # type: ignore[no-redef, attr-defined, unused-ignore]
+
+try:
+    from airflow.sdk.exceptions import AirflowSkipException
+except ImportError:  # before 3.1
+    from airflow.exceptions import AirflowSkipException  # type: ignore[no-redef, attr-defined, unused-ignore]
+
+try:
+    from airflow.sdk import conf
+except ImportError:  # before 3.1
+    from airflow.configuration import conf  # type: ignore[no-redef, assignment, attr-defined, unused-ignore]
+
+try:
+    from airflow.sdk.log import mask_secret
+except ImportError:  # before 3.1
+    from airflow.sdk.execution_time.secrets_masker import mask_secret  # type: ignore[no-redef, import-not-found, unused-ignore]
+
+try:
+    from airflow.sdk.exceptions import AirflowSensorTimeout
+except ImportError:  # before 3.1
+    from airflow.exceptions import AirflowSensorTimeout  # type: ignore[no-redef, attr-defined, unused-ignore]

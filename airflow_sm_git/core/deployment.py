@@ -1,0 +1,187 @@
+"""An endpoint's specification, the requests it becomes, and which of them to send given what exists.
+
+Sources: SageMaker API reference, CreateModel, CreateEndpointConfig, CreateEndpoint, UpdateEndpoint (a Failed endpoint
+can only be deleted); the hosting contract of the SageMaker Python SDK 2.257 (``SAGEMAKER_PROGRAM``, …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from airflow_sm_git.core.checks import check_choice, check_image, check_instance_type, check_positive, check_role_arn
+from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.names import content_name
+from airflow_sm_git.core.records import Package
+from airflow_sm_git.core.requests import deep_merge, pruned
+from airflow_sm_git.core.status import ENDPOINT_BUSY
+from airflow_sm_git.core.training import provenance
+
+HOSTING = ("repack", "s3")
+REPACKED_SUBMIT_DIRECTORY = "/opt/ml/model/code"
+MAX_ENVIRONMENT_VALUE = 1024
+_OPERATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint")
+
+
+@dataclass(frozen=True)
+class DeploySpec:
+    """What to serve, on what. Sizes are GiB, durations seconds, and None leaves a field out.
+
+    :param model_data: S3 URI of the model.tar.gz to serve; under ``hosting="repack"`` the repacked one.
+    :param package: the hosting code, or None for a model that brings its own.
+    :param config_overrides: by API action, such as ``{"CreateEndpointConfig": {…}}``.
+    """
+
+    endpoint_name: str
+    image_uri: str
+    role: str
+    region: str
+    model_data: str | None
+    package: Package | None
+    entry_point: str | None = None
+    hosting: str = "repack"
+    instance_type: str = "ml.m5.large"
+    initial_instance_count: int = 1
+    initial_weight: float = 1.0
+    variant_name: str = "AllTraffic"
+    volume_size: int | None = None
+    volume_kms_key: str | None = None
+    model_data_download_timeout: int | None = None
+    container_startup_health_check_timeout: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    container_log_level: int = 20
+    model_server_workers: int | None = None
+    enable_network_isolation: bool = False
+    subnets: Sequence[str] = ()
+    security_group_ids: Sequence[str] = ()
+    config_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DeployRequests:
+    """The requests of one deployment, complete with names and tags."""
+
+    model: dict[str, Any]
+    endpoint_config: dict[str, Any]
+    endpoint: dict[str, Any]
+    update: dict[str, Any]
+
+
+class EndpointAction(Enum):
+    """What an endpoint needs next."""
+
+    CREATE = "create it"
+    UPDATE = "move it to the configuration"
+    WAIT = "wait: it is busy and refuses changes"
+    DELETE = "delete it: it failed and can do nothing else"
+    NOTHING = "nothing: it serves the configuration already"
+
+
+def deploy_requests(spec: DeploySpec, tags: list[dict[str, str]]) -> DeployRequests:
+    """Build the three Create requests and the Update request.
+
+    Model and configuration are immutable and named after their content, so that a repeated deploy finds them.
+
+    :raises BadParameter: a value that SageMaker would refuse, or that contradicts another.
+    """
+    _check(spec)
+    overrides = spec.config_overrides
+    model = deep_merge(pruned(_model(spec)), overrides.get("CreateModel", {}))
+    named_model = {"ModelName": content_name(spec.endpoint_name, model), **model}
+    config = deep_merge(pruned(_config(spec, named_model["ModelName"])), overrides.get("CreateEndpointConfig", {}))
+    named_config = {"EndpointConfigName": content_name(spec.endpoint_name, config), **config}
+    endpoint = {"EndpointName": spec.endpoint_name, "EndpointConfigName": named_config["EndpointConfigName"]}
+    return DeployRequests(
+        model=_tagged(named_model, tags),
+        endpoint_config=_tagged(named_config, tags),
+        endpoint=_tagged(deep_merge(endpoint, overrides.get("CreateEndpoint", {})), tags),
+        update=deep_merge(endpoint, overrides.get("UpdateEndpoint", {})),
+    )
+
+
+def next_action(endpoint: Mapping[str, Any] | None, config_name: str) -> EndpointAction:
+    """Decide what an endpoint needs to serve a configuration.
+
+    :param endpoint: DescribeEndpoint's answer, or None if there is none.
+    :param config_name: the configuration it is to serve.
+    """
+    if endpoint is None:
+        return EndpointAction.CREATE
+    status = endpoint["EndpointStatus"]
+    if status in ENDPOINT_BUSY or status == "Deleting":
+        return EndpointAction.WAIT
+    if status == "Failed":
+        return EndpointAction.DELETE
+    live = status == "InService" and endpoint["EndpointConfigName"] == config_name
+    return EndpointAction.NOTHING if live else EndpointAction.UPDATE
+
+
+def program(spec: DeploySpec) -> str | None:
+    """The script that serves: the spec's own entry point, else the package's."""
+    return spec.entry_point or (spec.package["entry_point"] if spec.package else None)
+
+
+def _tagged(request: dict[str, Any], tags: list[dict[str, str]]) -> dict[str, Any]:
+    return {**request, "Tags": [*request.get("Tags", []), *tags]}
+
+
+def _model(spec: DeploySpec) -> dict[str, Any]:
+    return {
+        "PrimaryContainer": {
+            "Image": spec.image_uri,
+            "ModelDataUrl": spec.model_data,
+            "Environment": _environment(spec),
+        },
+        "ExecutionRoleArn": spec.role,
+        "VpcConfig": {"Subnets": list(spec.subnets), "SecurityGroupIds": list(spec.security_group_ids)},
+        "EnableNetworkIsolation": spec.enable_network_isolation or None,
+    }
+
+
+def _environment(spec: DeploySpec) -> dict[str, str]:
+    environment: dict[str, str] = {}
+    if spec.package is not None:
+        repacked = spec.hosting == "repack"
+        environment = {
+            "SAGEMAKER_PROGRAM": program(spec) or "",
+            "SAGEMAKER_SUBMIT_DIRECTORY": REPACKED_SUBMIT_DIRECTORY if repacked else spec.package["s3_uri"],
+            "SAGEMAKER_CONTAINER_LOG_LEVEL": str(spec.container_log_level),
+            "SAGEMAKER_REGION": spec.region,
+            **provenance(spec.package),
+        }
+    if spec.model_server_workers is not None:
+        environment["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(spec.model_server_workers)
+    environment |= {key: str(value) for key, value in spec.environment.items()}
+    for key, value in environment.items():
+        if len(value) > MAX_ENVIRONMENT_VALUE:
+            problem = f"its value has {len(value)} characters, SageMaker takes {MAX_ENVIRONMENT_VALUE}"
+            raise BadParameter("environment", key, problem)
+    return environment
+
+
+def _config(spec: DeploySpec, model_name: str) -> dict[str, Any]:
+    variant = {
+        "VariantName": spec.variant_name,
+        "ModelName": model_name,
+        "InstanceType": spec.instance_type,
+        "InitialInstanceCount": spec.initial_instance_count,
+        "InitialVariantWeight": spec.initial_weight,
+        "VolumeSizeInGB": spec.volume_size,
+        "ModelDataDownloadTimeoutInSeconds": spec.model_data_download_timeout,
+        "ContainerStartupHealthCheckTimeoutInSeconds": spec.container_startup_health_check_timeout,
+    }
+    return {"ProductionVariants": [pruned(variant)], "KmsKeyId": spec.volume_kms_key}
+
+
+def _check(spec: DeploySpec) -> None:
+    check_image("image_uri", spec.image_uri)
+    check_role_arn("role", spec.role)
+    check_instance_type("instance_type", spec.instance_type)
+    check_positive("initial_instance_count", spec.initial_instance_count)
+    check_choice("hosting", spec.hosting, HOSTING)
+    for operation in spec.config_overrides:
+        check_choice("config_overrides", operation, _OPERATIONS)
+    if bool(spec.subnets) != bool(spec.security_group_ids):
+        raise BadParameter("subnets", list(spec.subnets), "a VPC needs subnets and security_group_ids", "Give both.")

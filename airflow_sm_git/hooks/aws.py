@@ -1,0 +1,93 @@
+"""From an Airflow connection of type ``aws`` to our clients.
+
+The Amazon provider's hook does the credentials: assumed roles, web identity, endpoint URLs and the rest are its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_git import settings
+from airflow_sm_git.clients.s3 import Store
+from airflow_sm_git.clients.sagemaker import RuntimeClient, SageMakerClient, translate
+from airflow_sm_git.core.checks import check_role_arn, is_role_name
+from airflow_sm_git.core.errors import BadParameter
+
+
+@dataclass(frozen=True)
+class AwsHook:
+    """Clients of one connection. The parameters are the Amazon provider's."""
+
+    aws_conn_id: str | None = "aws_default"
+    region_name: str | None = None
+    verify: bool | str | None = None
+    botocore_config: dict[str, Any] | None = None
+
+    def _client(self, service: str) -> Any:
+        config = Config(**self.botocore_config) if self.botocore_config else None
+        hook: AwsGenericHook[Any] = AwsGenericHook(
+            self.aws_conn_id, client_type=service, region_name=self.region_name, verify=self.verify, config=config
+        )
+        return hook.get_conn()
+
+    def sagemaker(self) -> SageMakerClient:
+        """SageMaker's API."""
+        return SageMakerClient(self._client("sagemaker"))
+
+    def runtime(self) -> RuntimeClient:
+        """InvokeEndpoint."""
+        return RuntimeClient(self._client("sagemaker-runtime"))
+
+    def logs(self) -> Any:
+        """CloudWatch Logs, as boto3's client."""
+        return self._client("logs")
+
+    def store(self, s3_uri_prefix: str | None = None) -> Store:
+        """The place for packages and models.
+
+        :param s3_uri_prefix: None for the setting, and without one for SageMaker's default bucket, of which the owner
+            is then checked: its name can be guessed, so a stranger may have it.
+        """
+        client = self._client("s3")
+        prefix = s3_uri_prefix or settings.get("s3_uri_prefix")
+        if prefix:
+            return Store(client, prefix)
+        account = self.account()
+        region = client.meta.region_name
+        return Store(client, f"s3://sagemaker-{region}-{account}/sm-git/", expected_owner=account)
+
+    def account(self) -> str:
+        """The account's id, twelve digits."""
+        try:
+            return str(self._client("sts").get_caller_identity()["Account"])
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, "GetCallerIdentity", f"connection {self.aws_conn_id!r}") from error
+
+    def role_arn(self, role: str | None) -> str:
+        """The ARN of an execution role.
+
+        :param role: its ARN, or its name, which is looked up; None for the setting.
+        :raises BadParameter: neither is given, or the value is neither, or there is no such role.
+        """
+        value = role or settings.get("role")
+        if not value:
+            raise BadParameter("role", role, "is not given", "Give role, or set [sm_git] role.")
+        if value.startswith("arn:"):
+            return check_role_arn("role", value)
+        if not is_role_name(value):
+            return check_role_arn("role", value)
+        try:
+            return str(self._client("iam").get_role(RoleName=value)["Role"]["Arn"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchEntity":
+                raise BadParameter(
+                    "role", value, "no role has this name", "Give its ARN, or an existing name."
+                ) from error
+            raise translate(error, "GetRole", value) from error
+        except BotoCoreError as error:
+            raise translate(error, "GetRole", value) from error

@@ -1,0 +1,188 @@
+"""What the operators share: connection parameters, the task instance's key, errors as Airflow takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_sm_git.core.errors import BadParameter, SmGitError
+from airflow_sm_git.core.names import TaskKey
+from airflow_sm_git.core.status import Phase
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_sm_git.hooks.aws import AwsHook
+
+
+class SmGitOperator(BaseOperator):
+    """Base of all operators here: a subclass writes `run` and, if it defers, `resume`."""
+
+    def execute(self, context: Context) -> Any:
+        """Run the step; what cannot get better by trying again fails without retry."""
+        with final_errors():
+            return self.run(context)
+
+    def run(self, context: Context) -> Any:
+        """The step itself."""
+        raise TypeError(f"{type(self).__name__} does not say what it runs.")
+
+
+class AwsOperator(SmGitOperator):
+    """An operator that talks to AWS. The parameters are the Amazon provider's.
+
+    :param aws_conn_id: connection of type ``aws``; its ``endpoint_url`` selects a local SageMaker.
+    :param region_name: region, if not the connection's.
+    :param verify: whether, or with which CA bundle, TLS certificates are verified.
+    :param botocore_config: keyword arguments of ``botocore.config.Config``.
+    """
+
+    template_fields: Sequence[str] = ("aws_conn_id", "region_name")
+
+    def __init__(
+        self,
+        *,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+
+    def aws(self) -> AwsHook:
+        """The connection's clients."""
+        from airflow_sm_git.hooks.aws import AwsHook
+
+        return AwsHook(**self.connection())
+
+    def connection(self) -> dict[str, Any]:
+        """The connection's parameters, as hook and triggers take them."""
+        return {
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name or None,
+            "verify": self.verify,
+            "botocore_config": self.botocore_config,
+        }
+
+    def ownership(self, context: Context) -> dict[str, str | None]:
+        """Tag values that say whose a resource is and until when it may live."""
+        from airflow_sm_git import settings
+
+        key = task_key(context)
+        return {
+            "namespace": key.namespace,
+            "owner": self.owner,
+            "lease-until": iso(datetime.now(UTC) + settings.lease()),
+            "dag": key.dag_id,
+            "run": key.run_id,
+        }
+
+
+def task_key(context: Context, task_id: str | None = None, map_index: int | None = None) -> TaskKey:
+    """The key of the task instance that runs, or of another one of its run."""
+    from airflow_sm_git import settings
+
+    ti = context["ti"]
+    index = ti.map_index if map_index is None else map_index
+    return TaskKey(
+        settings.get("namespace"), ti.dag_id, ti.run_id, task_id or ti.task_id, -1 if index is None else index
+    )
+
+
+@contextmanager
+def final_errors() -> Iterator[None]:
+    """Let errors that cannot get better by trying again fail the task without retry."""
+    from airflow_sm_git.compat import AirflowFailException
+
+    try:
+        yield
+    except SmGitError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(str(error)) from error
+
+
+def is_deferrable(deferrable: bool | None) -> bool:
+    """An operator's own choice, else Airflow's ``[operators] default_deferrable``."""
+    if deferrable is not None:
+        return deferrable
+    from airflow_sm_git.compat import conf
+
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def event_phase(event: Mapping[str, Any]) -> Phase:
+    """The phase that a trigger's event tells.
+
+    :raises SmGitError: the trigger could not watch.
+    """
+    if event["error"]:
+        raise SmGitError(event["error"])
+    return Phase(event["phase"])
+
+
+def seconds(parameter: str, value: float | timedelta) -> float:
+    """A duration given as seconds or timedelta.
+
+    :raises BadParameter: it is neither, or negative.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    number = as_number(parameter, value)
+    if number < 0:
+        raise BadParameter(parameter, value, "is negative", "Give seconds, or a timedelta.")
+    return number
+
+
+def as_number(parameter: str, value: Any) -> float:
+    """A number that may have come out of a template as text.
+
+    :raises BadParameter: it is not a number.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise BadParameter(parameter, value, "is not a number") from error
+
+
+def as_int(parameter: str, value: Any) -> int:
+    """A whole number that may have come out of a template as text.
+
+    :raises BadParameter: it is not a whole number.
+    """
+    number = as_number(parameter, value)
+    if number != int(number):
+        raise BadParameter(parameter, value, "is not a whole number")
+    return int(number)
+
+
+def as_mapping(parameter: str, value: Any) -> dict[str, Any]:
+    """A dict that may have come out of a template as JSON text; None and empty text are an empty one.
+
+    :raises BadParameter: it is not a dict.
+    """
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise BadParameter(parameter, value, f"is not JSON: {error}", "Give a dict or its JSON.") from error
+    if not value:
+        return {}
+    if not isinstance(value, Mapping):
+        raise BadParameter(parameter, value, "is not a dict", "Give a dict or its JSON.")
+    return dict(value)
+
+
+def iso(moment: datetime) -> str:
+    """A time as the records write it."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

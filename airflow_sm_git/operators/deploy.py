@@ -1,0 +1,344 @@
+"""Deploy: model, endpoint configuration, endpoint; wait; check what is live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core import errors
+from airflow_sm_git.core.deployment import DeployRequests, DeploySpec, EndpointAction, deploy_requests, next_action
+from airflow_sm_git.core.names import check_name, endpoint_name, make_tags
+from airflow_sm_git.core.records import SCHEMA, Endpoint, Package, TrainingJob, load
+from airflow_sm_git.core.status import ENDPOINT_BUSY
+from airflow_sm_git.links.sagemaker import EndpointLink
+from airflow_sm_git.operators.base import (
+    AwsOperator,
+    as_int,
+    as_mapping,
+    as_number,
+    event_phase,
+    final_errors,
+    is_deferrable,
+    iso,
+    seconds,
+    task_key,
+)
+from airflow_sm_git.operators.train import code_tags
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_sm_git.clients.sagemaker import SageMakerClient
+
+_NUMBERS = ("initial_instance_count", "volume_size", "model_server_workers", "container_log_level")
+_DURATIONS = ("model_data_download_timeout", "container_startup_health_check_timeout")
+_PASSED_ON = ("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key", "enable_network_isolation")
+SETTLE_TRIES = 10
+
+
+class DeployOperator(AwsOperator):
+    """Serve a model at an endpoint, and say so only when the endpoint really serves it.
+
+    Without a name the endpoint belongs to this run, and the run's teardown removes it. With one it is a standing
+    endpoint: created or updated, never deleted by a teardown. Doing it again changes nothing.
+
+    :param training_job: the `TrainingJob` record of the model; or give `model_data`.
+    :param model_data: S3 URI of a model.tar.gz.
+    :param package: the `Package` record of the hosting code; None for an image that brings its own.
+    :param entry_point: the script that serves, if it is not the package's own entry point.
+    :param hosting: ``"repack"`` puts the code into the model archive under ``code/`` (what PyTorch, MXNet, TensorFlow
+        and Hugging Face images read); ``"s3"`` leaves it in its own archive (scikit-learn, XGBoost).
+    :param image_uri: the inference image.
+    :param role: execution role, ARN or name; None for the setting.
+    :param endpoint_name: a standing endpoint's name; None for the run's own.
+    :param endpoint_name_prefix: the readable part of the own endpoint's name; None for the DAG's id.
+    :param instance_type: a real one, with a local SageMaker too.
+    :param initial_instance_count: how many.
+    :param initial_weight: the variant's share of the traffic.
+    :param variant_name: the production variant's name.
+    :param volume_size: GiB of each instance's volume.
+    :param volume_kms_key: KMS key of the endpoint's volumes.
+    :param model_data_download_timeout: how long loading the model may take; seconds or timedelta.
+    :param container_startup_health_check_timeout: how long the container may take to answer its first ping.
+    :param environment: environment variables of the container.
+    :param container_log_level: Python log level of the container.
+    :param model_server_workers: processes that serve.
+    :param enable_network_isolation: no network in the container.
+    :param subnets, security_group_ids: the VPC.
+    :param tags: further tags, as a dict.
+    :param s3_uri_prefix: where repacked models go; None for the setting.
+    :param keep_versions: standing endpoints: how many configurations and models to keep, the live one included.
+    :param config_overrides: laid over the requests last, by API action, such as ``{"CreateEndpointConfig": {…}}``.
+    :param wait_for_completion: wait until the endpoint serves the configuration.
+    :param check_interval: how often to look.
+    :param wait_timeout: how long to wait in all, deferred time included.
+    :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
+    :return: an `Endpoint` record.
+    """
+
+    template_fields: Sequence[str] = (
+        "training_job",
+        "model_data",
+        "package",
+        "entry_point",
+        "hosting",
+        "image_uri",
+        "role",
+        "endpoint_name",
+        "endpoint_name_prefix",
+        "instance_type",
+        "initial_instance_count",
+        "environment",
+        "volume_kms_key",
+        "subnets",
+        "security_group_ids",
+        "tags",
+        "s3_uri_prefix",
+        "config_overrides",
+        *AwsOperator.template_fields,
+    )
+    operator_extra_links = (EndpointLink(),)
+
+    def __init__(
+        self,
+        *,
+        image_uri: str,
+        training_job: TrainingJob | str | None = None,
+        model_data: str | None = None,
+        package: Package | str | None = None,
+        entry_point: str | None = None,
+        hosting: str = "repack",
+        role: str | None = None,
+        endpoint_name: str | None = None,
+        endpoint_name_prefix: str | None = None,
+        instance_type: str = "ml.m5.large",
+        initial_instance_count: int = 1,
+        initial_weight: float = 1.0,
+        variant_name: str = "AllTraffic",
+        volume_size: int | None = None,
+        volume_kms_key: str | None = None,
+        model_data_download_timeout: float | timedelta | None = None,
+        container_startup_health_check_timeout: float | timedelta | None = None,
+        environment: Mapping[str, str] | None = None,
+        container_log_level: int = 20,
+        model_server_workers: int | None = None,
+        enable_network_isolation: bool = False,
+        subnets: Sequence[str] = (),
+        security_group_ids: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        s3_uri_prefix: str | None = None,
+        keep_versions: int = 2,
+        config_overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        wait_for_completion: bool = True,
+        check_interval: float | timedelta = 30,
+        wait_timeout: float | timedelta = 3600,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image_uri = image_uri
+        self.training_job = training_job
+        self.model_data = model_data
+        self.package = package
+        self.entry_point = entry_point
+        self.hosting = hosting
+        self.role = role
+        self.endpoint_name = endpoint_name
+        self.endpoint_name_prefix = endpoint_name_prefix
+        self.instance_type = instance_type
+        self.initial_instance_count = initial_instance_count
+        self.initial_weight = initial_weight
+        self.variant_name = variant_name
+        self.volume_size = volume_size
+        self.volume_kms_key = volume_kms_key
+        self.model_data_download_timeout = model_data_download_timeout
+        self.container_startup_health_check_timeout = container_startup_health_check_timeout
+        self.environment = environment
+        self.container_log_level = container_log_level
+        self.model_server_workers = model_server_workers
+        self.enable_network_isolation = enable_network_isolation
+        self.subnets = subnets
+        self.security_group_ids = security_group_ids
+        self.tags = tags
+        self.s3_uri_prefix = s3_uri_prefix
+        self.keep_versions = keep_versions
+        self.config_overrides = config_overrides
+        self.wait_for_completion = wait_for_completion
+        self.check_interval = check_interval
+        self.wait_timeout = wait_timeout
+        self.deferrable = deferrable
+
+    def run(self, context: Context) -> Endpoint:
+        """Bring the endpoint to the requested configuration."""
+        deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
+        return self._deploy(context, deadline, submitted=None)
+
+    def resume(self, context: Context, event: dict[str, Any], deadline: str, submitted: str | None) -> Endpoint:
+        """Go on when the trigger has told that the endpoint has settled, or that time is up."""
+        with final_errors():
+            event_phase(event)
+            return self._deploy(context, datetime.fromisoformat(deadline), submitted)
+
+    def _deploy(self, context: Context, deadline: datetime, submitted: str | None) -> Endpoint:
+        """Step on until the endpoint serves; every step can be taken again after a crash.
+
+        :param submitted: the configuration that this try has asked the endpoint for already.
+        """
+        client = self.aws().sagemaker()
+        requests = self._requests(context, client.region)
+        name, config_name = requests.endpoint["EndpointName"], requests.endpoint_config["EndpointConfigName"]
+        EndpointLink.persist(context, client.region, name)
+        if submitted is None:
+            self._create_parts(client, requests)
+        for _ in range(SETTLE_TRIES):
+            endpoint = client.describe("Endpoint", name)
+            if submitted == config_name:
+                self._check_failed(endpoint, name, config_name)
+            action = next_action(endpoint, config_name)
+            self.log.info("Endpoint %s: %s", name, action.value)
+            if action is EndpointAction.NOTHING and endpoint is not None:
+                return self._done(context, client, requests, endpoint)
+            if action is not EndpointAction.WAIT:
+                submitted = self._act(client, action, requests)
+                if submitted and not self.wait_for_completion:
+                    return self._record(client, requests, client.call("DescribeEndpoint", EndpointName=name))
+            self._await(client, name, deadline, submitted)
+        raise errors.DeployFailed(f"Endpoint {name!r} did not settle: others keep changing it.", "Deploy again.")
+
+    def _act(self, client: SageMakerClient, action: EndpointAction, requests: DeployRequests) -> str | None:
+        """Carry out one action; the configuration that the endpoint was asked for, if it was."""
+        if action is EndpointAction.DELETE:
+            client.delete("Endpoint", requests.endpoint["EndpointName"])
+            return None
+        if action is EndpointAction.CREATE:
+            client.call("CreateEndpoint", **requests.endpoint)
+        else:
+            client.call("UpdateEndpoint", **requests.update)
+        return str(requests.endpoint_config["EndpointConfigName"])
+
+    def _await(self, client: SageMakerClient, name: str, deadline: datetime, submitted: str | None) -> None:
+        """Wait until the endpoint has settled: here, or deferred."""
+        endpoint = client.describe("Endpoint", name)
+        status = endpoint["EndpointStatus"] if endpoint else "gone"
+        if status not in ENDPOINT_BUSY and status != "Deleting":
+            return
+        interval = seconds("check_interval", self.check_interval)
+        if is_deferrable(self.deferrable) and status != "Deleting":
+            from airflow_sm_git.triggers.endpoint import EndpointTrigger
+
+            since = iso((endpoint or {}).get("LastModifiedTime") or datetime.now(UTC))
+            trigger = EndpointTrigger(
+                name, since=since, deadline=iso(deadline), check_interval=interval, **self.connection()
+            )
+            kwargs = {"deadline": iso(deadline), "submitted": submitted}
+            if datetime.now(UTC) < deadline:
+                self.defer(trigger=trigger, method_name="resume", kwargs=kwargs)
+        _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
+        if not phase.ended:
+            raise errors.DeployTimedOut(
+                f"Endpoint {name!r} was still {status} at {iso(deadline)}.", "Raise wait_timeout, or look at its log."
+            )
+
+    def _check_failed(self, endpoint: dict[str, Any] | None, name: str, config_name: str) -> None:
+        if endpoint is None:
+            raise errors.DeployFailed(f"Endpoint {name!r} is gone: somebody deleted it.", "Clear the task.")
+        status, reason = endpoint["EndpointStatus"], endpoint.get("FailureReason", "no reason was given")
+        if status in ("Failed", "UpdateRollbackFailed", "OutOfService"):
+            raise errors.DeployFailed(f"Endpoint {name!r} is {status}: {reason}", _LOOK)
+        if status == "InService" and endpoint["EndpointConfigName"] != config_name:
+            live = endpoint["EndpointConfigName"]
+            raise errors.DeployRolledBack(
+                f"Endpoint {name!r} was rolled back to {live!r}, which serves on: {reason}", _LOOK
+            )
+
+    def _create_parts(self, client: SageMakerClient, requests: DeployRequests) -> None:
+        """Create model and configuration; named after their content, existing ones are the right ones."""
+        for kind, request in (("Model", requests.model), ("EndpointConfig", requests.endpoint_config)):
+            client.validate(f"Create{kind}", request)
+            if client.describe(kind, request[f"{kind}Name"]) is None:
+                try:
+                    client.call(f"Create{kind}", **request)
+                except errors.NameInUse:
+                    self.log.info("%s %s was made at the same time", kind, request[f"{kind}Name"])
+
+    def _requests(self, context: Context, region: str) -> DeployRequests:
+        package = load(Package, "package", self.package) if self.package else None
+        spec = self._spec(context, package, region)
+        tags = {**self.ownership(context), **code_tags(package)}
+        if not self._owned:
+            tags.pop("lease-until")  # a standing endpoint has none: no sweep may ever take it
+        return deploy_requests(spec, make_tags(tags, as_mapping("tags", self.tags)))
+
+    def _spec(self, context: Context, package: Package | None, region: str) -> DeploySpec:
+        aws = self.aws()
+        name = check_name("endpoint_name", str(self.endpoint_name)) if self.endpoint_name else None
+        model_data = self._model_data()
+        if package and model_data and self.hosting == "repack":
+            store = aws.store(self.s3_uri_prefix or None)
+            model_data = store.repack(model_data, package["s3_uri"], package["digest"])
+        numbers = {key: getattr(self, key) for key in _NUMBERS}
+        durations = {key: getattr(self, key) for key in _DURATIONS}
+        overrides = as_mapping("config_overrides", self.config_overrides)
+        return DeploySpec(
+            endpoint_name=name or endpoint_name(task_key(context), self.endpoint_name_prefix or None),
+            role=aws.role_arn(self.role),
+            region=region,
+            model_data=model_data,
+            package=package,
+            entry_point=self.entry_point or None,
+            initial_weight=as_number("initial_weight", self.initial_weight),
+            environment=as_mapping("environment", self.environment),
+            subnets=list(self.subnets),
+            security_group_ids=list(self.security_group_ids),
+            config_overrides={key: as_mapping(f"config_overrides[{key!r}]", each) for key, each in overrides.items()},
+            **{key: None if value is None else as_int(key, value) for key, value in numbers.items()},  # type: ignore[arg-type]
+            **{key: None if value is None else int(seconds(key, value)) for key, value in durations.items()},
+            **{key: getattr(self, key) for key in _PASSED_ON},
+        )
+
+    def _model_data(self) -> str | None:
+        if self.training_job and self.model_data:
+            raise errors.BadParameter("model_data", self.model_data, "given together with training_job", "Give one.")
+        if not self.training_job:
+            return self.model_data or None
+        job = load(TrainingJob, "training_job", self.training_job)
+        if not job["model_data"]:
+            raise errors.BadParameter("training_job", job["job_name"], f"is {job['status']} and has no model")
+        return job["model_data"]
+
+    @property
+    def _owned(self) -> bool:
+        return not self.endpoint_name
+
+    def _done(
+        self, context: Context, client: SageMakerClient, requests: DeployRequests, endpoint: dict[str, Any]
+    ) -> Endpoint:
+        """Tag what is live with what it serves; drop old versions of a standing endpoint."""
+        client.call("AddTags", ResourceArn=endpoint["EndpointArn"], Tags=requests.endpoint["Tags"])
+        if not self._owned:
+            from airflow_sm_git.clients.versions import drop_old_versions
+
+            live = (requests.endpoint_config["EndpointConfigName"], requests.model["ModelName"])
+            namespace = task_key(context).namespace
+            dropped = drop_old_versions(client, endpoint["EndpointName"], live, namespace, keep=self.keep_versions)
+            self.log.info("Dropped old versions: %s", ", ".join(dropped) or "none")
+        return self._record(client, requests, endpoint)
+
+    def _record(self, client: SageMakerClient, requests: DeployRequests, endpoint: dict[str, Any]) -> Endpoint:
+        tags = {tag["Key"]: tag["Value"] for tag in requests.endpoint["Tags"]}
+        return Endpoint(
+            schema=SCHEMA,
+            endpoint_name=endpoint["EndpointName"],
+            endpoint_arn=endpoint["EndpointArn"],
+            endpoint_config_name=requests.endpoint_config["EndpointConfigName"],
+            model_name=requests.model["ModelName"],
+            commit=tags.get("sm-git:commit", ""),
+            digest=tags.get("sm-git:digest", ""),
+            region=client.region,
+            owned=self._owned,
+            lease_until=tags.get("sm-git:lease-until"),
+        )
+
+
+_LOOK = "Look at its log group /aws/sagemaker/Endpoints/<name>; model_fn is the usual cause."

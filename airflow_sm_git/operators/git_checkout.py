@@ -1,0 +1,99 @@
+"""Resolve a ref to one commit, once per run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.records import SCHEMA, Checkout
+from airflow_sm_git.operators.base import SmGitOperator
+from airflow_sm_git.operators.package_source import PackageSourceOperator
+from airflow_sm_git.operators.scope import tasks_of_kind
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class GitCheckoutOperator(SmGitOperator):
+    """Resolve a ref to a full SHA and keep it for the whole run.
+
+    When the task runs again in the same run, the run's pin (the commit its package was built from) wins over the
+    ref, which may have moved: clearing any task between setup and teardown also clears this one.
+
+    :param repo: the repository's URL (https, ssh, or a scheme of the setting ``allowed_schemes``).
+    :param ref: branch, tag, full or short SHA, or ``refs/…``; None for the remote's HEAD.
+    :param git_conn_id: connection of type ``git``: credentials, and the URL where `repo` is not given.
+    :param git_config: the SageMaker SDK's dict instead of `repo` and `ref`. Not a template field, because Airflow
+        stores these in clear; it is rendered when the task runs.
+    :param as_of: take the last commit on the branch at or before a time: ``"schedule"`` for the end of the run's data
+        interval (manual runs take the tip), or an ISO 8601 time.
+    :param repin: resolve the ref anew even if the run has a pin.
+    :return: a `Checkout` record.
+    """
+
+    template_fields: Sequence[str] = ("repo", "ref", "git_conn_id", "as_of")
+
+    def __init__(
+        self,
+        *,
+        repo: str | None = None,
+        ref: str | None = None,
+        git_conn_id: str | None = None,
+        git_config: Mapping[str, Any] | None = None,
+        as_of: str | datetime | None = None,
+        repin: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.repo = repo
+        self.ref = ref
+        self.git_conn_id = git_conn_id
+        self.git_config = git_config
+        self.as_of = as_of
+        self.repin = repin
+
+    def run(self, context: Context) -> Checkout:
+        """Resolve, or take the run's pin."""
+        from airflow_sm_git.hooks.git import git_client, read_source
+
+        config = self.render_template(self.git_config, context) if self.git_config else None
+        source = read_source(self.repo, self.ref, config, self.git_conn_id)
+        for note in source.notes:
+            self.log.warning("%s", note)
+        pin = None if self.repin else self._pin(context)
+        client = git_client(source.credentials)
+        commit = client.resolve(source, as_of=None if pin else self._moment(context), pinned=pin)
+        why = "the pin of this run" if pin else f"ref {commit.ref}"
+        self.log.info("%s is at %s (%s): %s", commit.repo, commit.commit, why, commit.subject)
+        return Checkout(schema=SCHEMA, **asdict(commit))  # type: ignore[typeddict-item]
+
+    def _pin(self, context: Context) -> str | None:
+        """The commit in the XCom of this run's package, which outlives a clear until that task starts again."""
+        ti = context["ti"]
+        for task in tasks_of_kind(self, PackageSourceOperator, upstream=False):
+            package = ti.xcom_pull(task_ids=task.task_id, map_indexes=ti.map_index)
+            if package:
+                return str(package["commit"])
+        return None
+
+    def _moment(self, context: Context) -> datetime | None:
+        if not self.as_of:
+            return None
+        if self.as_of == "schedule":
+            run = context["dag_run"]
+            if str(getattr(run.run_type, "value", run.run_type)) == "manual":
+                return None
+            return run.data_interval_end or run.run_after
+        if isinstance(self.as_of, datetime):
+            return self.as_of
+        try:
+            moment = datetime.fromisoformat(self.as_of)
+        except ValueError as error:
+            remedy = "Write 'schedule', or a time such as 2026-01-31T00:00:00+00:00."
+            raise BadParameter("as_of", self.as_of, "is not a time", remedy) from error
+        if moment.tzinfo is None:
+            raise BadParameter("as_of", self.as_of, "has no time zone", "Append an offset, such as +00:00.")
+        return moment

@@ -1,0 +1,94 @@
+"""Build the source archive of a commit and put it into S3 under its digest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core.records import SCHEMA, Checkout, Package, load
+from airflow_sm_git.operators.base import AwsOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PackageSourceOperator(AwsOperator):
+    """Put a reproducible ``sourcedir.tar.gz`` of a commit into S3. The same content has the same digest everywhere.
+
+    :param checkout: the `Checkout` record of the commit.
+    :param entry_point: the script, relative to `source_dir` if given, else to the repository's root.
+    :param source_dir: directory of the repository whose children become the archive's root; None for the script alone.
+    :param dependencies: further files and directories of the repository, at the archive's root by base name.
+    :param s3_uri_prefix: where to put it; None for the setting, else SageMaker's default bucket.
+    :param git_conn_id: connection of type ``git`` with the credentials.
+    :param git_config: the SageMaker SDK's dict, for its credentials; not a template field.
+    :return: a `Package` record.
+    """
+
+    template_fields: Sequence[str] = (
+        "checkout",
+        "entry_point",
+        "source_dir",
+        "dependencies",
+        "s3_uri_prefix",
+        "git_conn_id",
+        *AwsOperator.template_fields,
+    )
+
+    def __init__(
+        self,
+        *,
+        checkout: Checkout | str,
+        entry_point: str,
+        source_dir: str | None = None,
+        dependencies: Sequence[str] = (),
+        s3_uri_prefix: str | None = None,
+        git_conn_id: str | None = None,
+        git_config: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.checkout = checkout
+        self.entry_point = entry_point
+        self.source_dir = source_dir
+        self.dependencies = dependencies
+        self.s3_uri_prefix = s3_uri_prefix
+        self.git_conn_id = git_conn_id
+        self.git_config = git_config
+
+    def run(self, context: Context) -> Package:
+        """Build, hash, put."""
+        from airflow_sm_git.hooks.git import git_client, read_source
+
+        checkout = load(Checkout, "checkout", self.checkout)
+        config = self.render_template(self.git_config, context) if self.git_config else None
+        repo = None if config else checkout["repo"]
+        source = read_source(repo, None, config, self.git_conn_id)
+        with tempfile.TemporaryFile() as archive:
+            info = git_client(source.credentials).package(
+                checkout["repo"],
+                checkout["commit"],
+                source_dir=self.source_dir or None,
+                entry_point=self.entry_point,
+                dependencies=tuple(self.dependencies or ()),
+                out=archive,
+            )
+            size = archive.tell()
+            metadata = {"digest": info.digest, "commit": checkout["commit"]}
+            store = self.aws().store(self.s3_uri_prefix or None)
+            uri, reused = store.put_once(f"packages/{info.digest}/sourcedir.tar.gz", archive, metadata)
+        self.log.info("%s %s (%d files, digest %s)", "Found" if reused else "Put", uri, info.file_count, info.digest)
+        return Package(
+            schema=SCHEMA,
+            s3_uri=uri,
+            digest=info.digest,
+            commit=checkout["commit"],
+            tree=checkout["tree"],
+            repo=checkout["repo"],
+            entry_point=info.entry_point,
+            source_dir=self.source_dir or None,
+            size=size,
+            file_count=info.file_count,
+            reused=reused,
+        )

@@ -1,0 +1,131 @@
+"""Report: the run's record, and the run's colour."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core.errors import SmGitError
+from airflow_sm_git.core.records import SCHEMA
+from airflow_sm_git.operators.base import SmGitOperator
+from airflow_sm_git.operators.deploy import DeployOperator
+from airflow_sm_git.operators.git_checkout import GitCheckoutOperator
+from airflow_sm_git.operators.package_source import PackageSourceOperator
+from airflow_sm_git.operators.predict import PredictOperator
+from airflow_sm_git.operators.scope import SUCCEEDED, is_kind, states
+from airflow_sm_git.operators.teardown import TeardownOperator
+from airflow_sm_git.operators.train import TrainOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_SECTIONS: tuple[tuple[str, type], ...] = (
+    ("checkout", GitCheckoutOperator),
+    ("package", PackageSourceOperator),
+    ("training_job", TrainOperator),
+    ("endpoint", DeployOperator),
+    ("prediction", PredictOperator),
+    ("teardown", TeardownOperator),
+)
+
+
+class ReportOperator(SmGitOperator):
+    """Put together what a run did, and fail if anything before failed.
+
+    It is the run's leaf: a teardown that may fail the run is a leaf too, and would end a run whose predict failed as a
+    success. It comes after the teardown, so that the record tells what was deleted and what is kept. In a mapped
+    chain it reports every index.
+
+    :return: ``{"schema": 1, "dag_id": …, "run_id": …, "succeeded": bool, "tasks": {task: state}, "indexes": {map
+        index: {"checkout": …, "package": …, "training_job": …, "endpoint": …, "prediction": …, "teardown": …}}}``;
+        also when the task then fails.
+    """
+
+    template_fields: Sequence[str] = ()
+
+    def __init__(self, *, trigger_rule: str = "all_done", **kwargs: Any) -> None:
+        super().__init__(trigger_rule=trigger_rule, **kwargs)
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Collect, print, judge."""
+        ti = context["ti"]
+        upstream = sorted(self.get_flat_relatives(upstream=True), key=lambda task: task.task_id)
+        found = states(context, upstream, None)
+        indexes = sorted({index for _, index in found})
+        report = {
+            "schema": SCHEMA,
+            "dag_id": ti.dag_id,
+            "run_id": ti.run_id,
+            "succeeded": all(state in SUCCEEDED for state in found.values()),
+            "tasks": {_label(*key): state for key, state in sorted(found.items())},
+            "indexes": {str(index): self._records(context, upstream, found, index) for index in indexes},
+        }
+        ti.xcom_push(key="return_value", value=report)
+        self.log.info("%s", render(report))
+        if not report["succeeded"]:
+            bad = [f"{_label(*key)} ({state})" for key, state in sorted(found.items()) if state not in SUCCEEDED]
+            raise SmGitError(f"The run failed: {', '.join(bad)}.", " ".join(_kept(report)))
+        return report
+
+    def _records(
+        self, context: Context, upstream: list[Any], found: dict[tuple[str, int], str | None], index: int
+    ) -> dict[str, Any]:
+        records: dict[str, Any] = {}
+        for section, kind in _SECTIONS:
+            for task in upstream:
+                if is_kind(task, kind) and (task.task_id, index) in found:
+                    key = "kept" if kind is TeardownOperator and found[task.task_id, index] == "skipped" else None
+                    value = _pull(context, task.task_id, index, key)
+                    if value is not None:
+                        records[section] = value
+        return records
+
+
+def _pull(context: Context, task_id: str, index: int, key: str | None) -> Any:
+    return context["ti"].xcom_pull(task_ids=task_id, map_indexes=index, key=key or "return_value")
+
+
+def _label(task_id: str, index: int) -> str:
+    return task_id if index < 0 else f"{task_id}[{index}]"
+
+
+def _kept(report: dict[str, Any]) -> list[str]:
+    """One sentence for each endpoint that is kept."""
+    teardowns = [records.get("teardown") for records in report["indexes"].values()]
+    return [
+        f"Kept until {each['lease_until']}: {', '.join(each['kept'])}. Remove it with: {each['remove_command']}."
+        for each in teardowns
+        if each and each["kept"]
+    ]
+
+
+def render(report: dict[str, Any]) -> str:
+    """A report as a person reads it."""
+    lines = [f"Run {report['run_id']} of {report['dag_id']}: {'succeeded' if report['succeeded'] else 'FAILED'}"]
+    lines += [f"  {state or 'none':<16} {task}" for task, state in report["tasks"].items()]
+    for index, records in report["indexes"].items():
+        if records:
+            lines.append(f"  -- {'run' if index == '-1' else f'index {index}'} --")
+            lines += [f"  {line}" for section, record in records.items() for line in _facts(section, record)]
+    return "\n".join(lines + [f"  {sentence}" for sentence in _kept(report)])
+
+
+_FACTS = {
+    "checkout": ("repo", "ref", "commit", "subject"),
+    "package": ("digest", "s3_uri", "file_count"),
+    "training_job": ("job_name", "status", "metrics", "billable_seconds", "model_data"),
+    "endpoint": ("endpoint_name",),
+    "prediction": ("content_type", "body", "s3_uri"),
+    "teardown": ("deleted", "kept"),
+}
+
+
+def _facts(section: str, record: dict[str, Any]) -> list[str]:
+    facts = {key: record.get(key) for key in _FACTS[section] if record.get(key)}
+    return [f"{section}.{key}: {_short(value)}" for key, value in facts.items()]
+
+
+def _short(value: Any, limit: int = 300) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,63 @@
+"""Which tasks of a DAG belong together, and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+SUCCEEDED = frozenset({"success", "skipped"})
+
+
+def is_kind(task: Any, kind: type) -> bool:
+    """Whether a task, mapped or not, is of an operator class."""
+    cls = getattr(task, "operator_class", type(task))
+    return isinstance(cls, type) and issubclass(cls, kind)
+
+
+def tasks_of_kind(task: BaseOperator, kind: type, *, upstream: bool) -> list[Any]:
+    """The relatives of a task that are of an operator class, in the order of their ids."""
+    relatives = task.get_flat_relatives(upstream=upstream)
+    return sorted((each for each in relatives if is_kind(each, kind)), key=lambda each: each.task_id)
+
+
+def between(teardown: BaseOperator) -> list[Any]:
+    """The work between a teardown and its setups, in the order of their ids."""
+    setups = {task.task_id for task in teardown.upstream_list if getattr(task, "is_setup", False)}
+    inner = set()
+    for task in teardown.upstream_list:
+        if task.task_id in setups:
+            inner |= set(task.get_flat_relative_ids(upstream=False))
+    upstream = teardown.get_flat_relatives(upstream=True)
+    work = [task for task in upstream if not setups or task.task_id in inner]
+    return sorted((task for task in work if task.task_id not in setups), key=lambda each: each.task_id)
+
+
+def states(context: Context, tasks: list[Any], map_index: int | None = None) -> dict[tuple[str, int], str | None]:
+    """How the task instances of some tasks stand in this run, by task id and map index.
+
+    :param map_index: only this one; None or -1 for all.
+    """
+    ti = context["ti"]
+    ids = [task.task_id for task in tasks]
+    if not ids:
+        return {}
+    answer: Mapping[str, Mapping[str, Any]] = ti.get_task_states(dag_id=ti.dag_id, task_ids=ids, run_ids=[ti.run_id])
+    found = {_split(name, ids): _text(state) for name, state in answer.get(ti.run_id, {}).items()}
+    if map_index is None or map_index < 0:
+        return found
+    return {key: state for key, state in found.items() if key[1] == map_index}
+
+
+def _split(name: str, ids: list[str]) -> tuple[str, int]:
+    """Airflow names a mapped instance ``<task id>_<map index>``."""
+    if name in ids:
+        return name, -1
+    task_id, _, index = name.rpartition("_")
+    return task_id, int(index)
+
+
+def _text(state: Any) -> str | None:
+    return None if state is None else str(getattr(state, "value", state))

@@ -1,0 +1,160 @@
+"""Teardown: what the tasks between a setup and this made is deleted, or kept by policy and said so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core import errors
+from airflow_sm_git.core.checks import check_choice
+from airflow_sm_git.core.records import SCHEMA, Teardown
+from airflow_sm_git.operators.base import (
+    AwsOperator,
+    event_phase,
+    final_errors,
+    is_deferrable,
+    iso,
+    seconds,
+    task_key,
+)
+from airflow_sm_git.operators.deploy import DeployOperator
+from airflow_sm_git.operators.scope import SUCCEEDED, between, is_kind, states
+from airflow_sm_git.operators.train import TrainOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_sm_git.clients.owned import Owned
+    from airflow_sm_git.clients.sagemaker import SageMakerClient
+    from airflow_sm_git.core.names import TaskKey
+
+POLICIES = ("on_success", "always", "never")
+
+
+class TeardownOperator(AwsOperator):
+    """Delete the endpoints, configurations and models of this run, and stop its training jobs.
+
+    Use it as ``teardown.as_teardown(setups=checkout, on_failure_fail_dagrun=True)``: the setup is the checkout, never
+    the deploy, because Airflow does not run a teardown whose setup failed. Its scope is the work between the setup
+    and itself, at the same map index. What is to be deleted is found by name and tag, not by XCom; what is gone
+    already is success.
+
+    :param policy: ``"on_success"`` deletes when all work has succeeded, ``"always"`` and ``"never"`` do as they say.
+        Keeping means that the task skips itself, after it has said what is kept, until when, and how to remove it.
+    :param check_interval: how often to look at what is busy.
+    :param wait_timeout: how long to wait in all for endpoints that cannot be deleted yet.
+    :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
+    :return: a `Teardown` record; when something is kept, it is under the XCom key ``kept``.
+    """
+
+    template_fields: Sequence[str] = ("policy", *AwsOperator.template_fields)
+
+    def __init__(
+        self,
+        *,
+        policy: str = "on_success",
+        check_interval: float | timedelta = 15,
+        wait_timeout: float | timedelta = 3600,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.policy = policy
+        self.check_interval = check_interval
+        self.wait_timeout = wait_timeout
+        self.deferrable = deferrable
+
+    def run(self, context: Context) -> Teardown:
+        """Delete, or keep."""
+        check_choice("policy", self.policy, POLICIES)
+        deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
+        failed = self._failed(context)
+        if self.policy == "never" or (self.policy == "on_success" and failed):
+            self._keep(context, failed)
+        return self._delete(context, deadline)
+
+    def resume(self, context: Context, event: dict[str, Any], deadline: str) -> Teardown:
+        """Go on when an endpoint that was busy has settled."""
+        with final_errors():
+            event_phase(event)
+            return self._delete(context, datetime.fromisoformat(deadline))
+
+    def _failed(self, context: Context) -> list[str]:
+        """The work that did not succeed."""
+        found = states(context, between(self), context["ti"].map_index)
+        return sorted(name for (name, _), state in found.items() if state not in SUCCEEDED)
+
+    def _keep(self, context: Context, failed: list[str]) -> None:
+        from airflow_sm_git.compat import AirflowSkipException
+
+        found = [owned for key in self._keys(context, DeployOperator) for owned in self._owned(key)]
+        names = [each.name for each in found if each.kind == "Endpoint"]
+        command = "airflow-sm-git sweep --delete " + " ".join(f"--endpoint {name}" for name in names) if names else None
+        lease = next((each.tags.get("lease-until") for each in found if each.kind == "Endpoint"), None)
+        record = Teardown(
+            schema=SCHEMA, policy=self.policy, deleted=[], kept=names, lease_until=lease, remove_command=command
+        )
+        context["ti"].xcom_push(key="kept", value=record)
+        why = f"{', '.join(failed)} did not succeed" if failed else f"the policy is {self.policy!r}"
+        if not names:
+            raise AirflowSkipException(f"Nothing is deleted, because {why}; and there is no endpoint of this run.")
+        raise AirflowSkipException(
+            f"Endpoint {', '.join(names)} is kept, because {why}; its lease ends at {lease}. Remove it with: {command}"
+        )
+
+    def _delete(self, context: Context, deadline: datetime) -> Teardown:
+        from airflow_sm_git.clients.jobs import stop_job
+        from airflow_sm_git.clients.owned import delete_owned
+
+        client = self.aws().sagemaker()
+        stopped = [
+            f"TrainingJob {owned.name}"
+            for key in self._keys(context, TrainOperator)
+            for owned in self._owned(key, kinds=("TrainingJob",))
+            if stop_job(client, owned.name, "teardown")
+        ]
+        deleted: list[str] = []
+        for key in self._keys(context, DeployOperator):
+            found = self._owned(key)
+            for owned in found:
+                if owned.kind == "Endpoint":
+                    self._await_settled(client, owned.name, deadline)
+            deleted += delete_owned(client, found, seconds("check_interval", self.check_interval), deadline.timestamp())
+        self.log.info("Deleted: %s", ", ".join(deleted) or "nothing, all was gone already")
+        return Teardown(
+            schema=SCHEMA, policy=self.policy, deleted=stopped + deleted, kept=[], lease_until=None, remove_command=None
+        )
+
+    def _await_settled(self, client: SageMakerClient, name: str, deadline: datetime) -> None:
+        """An endpoint that is being created or updated cannot be deleted: wait, deferred if wanted."""
+        from airflow_sm_git.core.status import ENDPOINT_BUSY
+
+        endpoint = client.describe("Endpoint", name)
+        if endpoint is None or endpoint["EndpointStatus"] not in ENDPOINT_BUSY:
+            return
+        interval = seconds("check_interval", self.check_interval)
+        if is_deferrable(self.deferrable) and datetime.now(UTC) < deadline:
+            from airflow_sm_git.triggers.endpoint import EndpointTrigger
+
+            since = iso(endpoint["LastModifiedTime"])
+            trigger = EndpointTrigger(
+                name, since=since, deadline=iso(deadline), check_interval=interval, **self.connection()
+            )
+            self.defer(trigger=trigger, method_name="resume", kwargs={"deadline": iso(deadline)})
+        _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
+        if not phase.ended:
+            raise errors.TeardownError(
+                f"Endpoint {name!r} was still {endpoint['EndpointStatus']} at {iso(deadline)}.", "Clear this task later."
+            )
+
+    def _keys(self, context: Context, kind: type) -> list[TaskKey]:
+        """The task instances of a kind in this teardown's scope."""
+        tasks = [task for task in between(self) if is_kind(task, kind)]
+        instances = states(context, tasks, context["ti"].map_index)
+        return [task_key(context, task_id, index) for task_id, index in sorted(instances)]
+
+    def _owned(self, key: TaskKey, kinds: tuple[str, ...] = ("Endpoint", "EndpointConfig", "Model")) -> list[Owned]:
+        from airflow_sm_git.clients.owned import find_owned
+
+        return find_owned(self.aws().sagemaker(), key, kinds)

@@ -1,0 +1,395 @@
+"""Train: exactly one billable job for one task instance, whatever crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core import errors
+from airflow_sm_git.core.attempts import Action, decide
+from airflow_sm_git.core.names import job_name, make_tags, short_hash
+from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob, load
+from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
+from airflow_sm_git.core.training import TrainSpec, request_identity, training_request
+from airflow_sm_git.links.sagemaker import TrainingJobLink
+from airflow_sm_git.operators.base import (
+    AwsOperator,
+    as_int,
+    as_mapping,
+    event_phase,
+    final_errors,
+    is_deferrable,
+    iso,
+    seconds,
+    task_key,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_sm_git.clients.sagemaker import SageMakerClient
+
+_DURATIONS = ("max_run", "max_wait", "max_pending", "keep_alive_period")
+_NUMBERS = ("instance_count", "volume_size", "max_retry_attempts", "container_log_level")
+_PASSED_ON = (
+    "image_uri instance_type volume_kms_key output_kms_key encoding input_mode checkpoint_s3_uri checkpoint_local_path"
+    " disable_output_compression use_spot_instances enable_network_isolation encrypt_inter_container_traffic"
+).split()
+SUBMIT_TRIES = 5
+
+
+class TrainOperator(AwsOperator):
+    """Train a package's code in a SageMaker training job and wait for it.
+
+    A retry finds the job that an earlier try submitted: it waits for it, takes its result, or submits the next
+    attempt; never two at once (`core.attempts`). Names are those of the SageMaker SDK's ``Estimator``; durations are
+    seconds or timedelta, sizes GiB.
+
+    :param package: the `Package` record of the code; None for an image that brings its own.
+    :param image_uri: the training image.
+    :param role: execution role, ARN or name; None for the setting.
+    :param instance_type: a real one, with a local SageMaker too.
+    :param instance_count: how many.
+    :param volume_size: GiB of each instance's volume.
+    :param volume_kms_key: KMS key of the volumes.
+    :param output_path: S3 prefix for the model; None for ``output/`` under `s3_uri_prefix`.
+    :param output_kms_key: KMS key of the model.
+    :param disable_output_compression: upload the model's files as they are.
+    :param keep_alive_period: warm pool: how long the instances stay.
+    :param hyperparameters: dict; values are JSON-encoded under ``encoding="json"`` (script mode), ``"plain"`` for
+        built-in algorithms.
+    :param encoding: see `hyperparameters`.
+    :param inputs: data: a URI (channel ``training``), a dict of channels, or full channel dicts; ``file://`` is
+        uploaded by digest.
+    :param input_mode: File, FastFile or Pipe.
+    :param metric_definitions: ``[{"Name": …, "Regex": …}]``, searched for in what the script prints.
+    :param environment: environment variables of the container.
+    :param container_log_level: Python log level of the container.
+    :param max_run: how long the job may run.
+    :param max_wait: spot: how long it may take, waiting for capacity included.
+    :param max_pending: how long it may wait for capacity.
+    :param max_retry_attempts: how often SageMaker itself retries after an internal error.
+    :param use_spot_instances: train on spot capacity.
+    :param checkpoint_s3_uri: where checkpoints are kept.
+    :param checkpoint_local_path: where the script writes them.
+    :param subnets, security_group_ids: the VPC.
+    :param enable_network_isolation: no network in the container; the code comes in as channel ``code``.
+    :param encrypt_inter_container_traffic: between instances.
+    :param tags: further tags, as a dict.
+    :param job_name_prefix: the readable part of the job's name; None for the DAG's id.
+    :param s3_uri_prefix: where inputs and outputs go; None for the setting.
+    :param config_overrides: laid over the CreateTrainingJob request last, and checked against the API's model.
+    :param wait_for_completion: wait for the job's end; else its record is returned as submitted.
+    :param check_interval: how often to look.
+    :param wait_timeout: how long to wait in all, deferred time included; then the job is stopped. None for an hour
+        more than the job itself may take.
+    :param print_log: print the job's log when it has ended.
+    :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
+    :param cancel_on_kill: stop the job when the task is killed.
+    :return: a `TrainingJob` record.
+    """
+
+    template_fields: Sequence[str] = (
+        "package",
+        "image_uri",
+        "role",
+        "instance_type",
+        "instance_count",
+        "volume_size",
+        "volume_kms_key",
+        "output_path",
+        "output_kms_key",
+        "hyperparameters",
+        "inputs",
+        "metric_definitions",
+        "environment",
+        "max_run",
+        "max_wait",
+        "checkpoint_s3_uri",
+        "subnets",
+        "security_group_ids",
+        "tags",
+        "job_name_prefix",
+        "s3_uri_prefix",
+        "config_overrides",
+        *AwsOperator.template_fields,
+    )
+    template_fields_renderers = {"hyperparameters": "json", "inputs": "json", "config_overrides": "json"}  # noqa: RUF012
+    operator_extra_links = (TrainingJobLink(),)
+
+    def __init__(
+        self,
+        *,
+        package: Package | str | None,
+        image_uri: str,
+        role: str | None = None,
+        instance_type: str = "ml.m5.xlarge",
+        instance_count: int = 1,
+        volume_size: int = 30,
+        volume_kms_key: str | None = None,
+        output_path: str | None = None,
+        output_kms_key: str | None = None,
+        disable_output_compression: bool = False,
+        keep_alive_period: float | timedelta | None = None,
+        hyperparameters: Mapping[str, Any] | None = None,
+        encoding: str = "json",
+        inputs: Any = None,
+        input_mode: str = "File",
+        metric_definitions: Sequence[Mapping[str, str]] = (),
+        environment: Mapping[str, str] | None = None,
+        container_log_level: int = 20,
+        max_run: float | timedelta = 86400,
+        max_wait: float | timedelta | None = None,
+        max_pending: float | timedelta | None = None,
+        max_retry_attempts: int | None = None,
+        use_spot_instances: bool = False,
+        checkpoint_s3_uri: str | None = None,
+        checkpoint_local_path: str | None = None,
+        subnets: Sequence[str] = (),
+        security_group_ids: Sequence[str] = (),
+        enable_network_isolation: bool = False,
+        encrypt_inter_container_traffic: bool = False,
+        tags: Mapping[str, str] | None = None,
+        job_name_prefix: str | None = None,
+        s3_uri_prefix: str | None = None,
+        config_overrides: Mapping[str, Any] | None = None,
+        wait_for_completion: bool = True,
+        check_interval: float | timedelta = 30,
+        wait_timeout: float | timedelta | None = None,
+        print_log: bool = True,
+        deferrable: bool | None = None,
+        cancel_on_kill: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.package = package
+        self.image_uri = image_uri
+        self.role = role
+        self.instance_type = instance_type
+        self.instance_count = instance_count
+        self.volume_size = volume_size
+        self.volume_kms_key = volume_kms_key
+        self.output_path = output_path
+        self.output_kms_key = output_kms_key
+        self.disable_output_compression = disable_output_compression
+        self.keep_alive_period = keep_alive_period
+        self.hyperparameters = hyperparameters
+        self.encoding = encoding
+        self.inputs = inputs
+        self.input_mode = input_mode
+        self.metric_definitions = metric_definitions
+        self.environment = environment
+        self.container_log_level = container_log_level
+        self.max_run = max_run
+        self.max_wait = max_wait
+        self.max_pending = max_pending
+        self.max_retry_attempts = max_retry_attempts
+        self.use_spot_instances = use_spot_instances
+        self.checkpoint_s3_uri = checkpoint_s3_uri
+        self.checkpoint_local_path = checkpoint_local_path
+        self.subnets = subnets
+        self.security_group_ids = security_group_ids
+        self.enable_network_isolation = enable_network_isolation
+        self.encrypt_inter_container_traffic = encrypt_inter_container_traffic
+        self.tags = tags
+        self.job_name_prefix = job_name_prefix
+        self.s3_uri_prefix = s3_uri_prefix
+        self.config_overrides = config_overrides
+        self.wait_for_completion = wait_for_completion
+        self.check_interval = check_interval
+        self.wait_timeout = wait_timeout
+        self.print_log = print_log
+        self.deferrable = deferrable
+        self.cancel_on_kill = cancel_on_kill
+        self._job_name: str | None = None
+
+    def run(self, context: Context) -> TrainingJob:
+        """Submit, or find what an earlier try submitted, and wait."""
+        package = load(Package, "package", self.package) if self.package else None
+        client = self.aws().sagemaker()
+        spec = self._spec(package, client.region)
+        deadline = datetime.now(UTC) + timedelta(seconds=self._patience(spec))
+        name, attached = self._submit(context, client, spec, deadline)
+        self._job_name = name
+        TrainingJobLink.persist(context, client.region, name)
+        job = client.call("DescribeTrainingJob", TrainingJobName=name)
+        ended = phase(TRAINING_JOB, job["TrainingJobStatus"]).ended
+        if not self.wait_for_completion:
+            return self._record(client, job, attached)
+        if not ended and is_deferrable(self.deferrable):
+            self._defer(job, deadline, attached)
+        return self._finish(client, name, deadline, attached)
+
+    def resume(self, context: Context, event: dict[str, Any], name: str, deadline: str, attached: bool) -> TrainingJob:
+        """Go on when the trigger has told that the job ended, or that time is up."""
+        with final_errors():
+            event_phase(event)
+            return self._finish(self.aws().sagemaker(), name, datetime.fromisoformat(deadline), attached)
+
+    def on_kill(self) -> None:
+        """Stop the job: somebody killed the task."""
+        if self.cancel_on_kill and self._job_name:
+            from airflow_sm_git.clients.jobs import stop_job
+
+            self.log.info("The task was killed: stopping training job %s", self._job_name)
+            stop_job(self.aws().sagemaker(), self._job_name, "killed")
+
+    def _spec(self, package: Package | None, region: str) -> TrainSpec:
+        aws = self.aws()
+        store = aws.store(self.s3_uri_prefix or None)
+        from airflow_sm_git.operators.inputs import channels
+
+        durations = {name: getattr(self, name) for name in _DURATIONS}
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        return TrainSpec(
+            package=package,
+            role=aws.role_arn(self.role),
+            region=region,
+            output_path=self.output_path or store.uri("output/"),
+            hyperparameters=as_mapping("hyperparameters", self.hyperparameters),
+            inputs=channels(self.inputs, store),
+            environment=as_mapping("environment", self.environment),
+            metric_definitions=list(self.metric_definitions),
+            subnets=list(self.subnets),
+            security_group_ids=list(self.security_group_ids),
+            config_overrides=as_mapping("config_overrides", self.config_overrides),
+            **{name: None if value is None else int(seconds(name, value)) for name, value in durations.items()},  # type: ignore[arg-type]
+            **{name: None if value is None else as_int(name, value) for name, value in numbers.items()},  # type: ignore[arg-type]
+            **{name: getattr(self, name) for name in _PASSED_ON},
+        )
+
+    def _patience(self, spec: TrainSpec) -> float:
+        if self.wait_timeout is not None:
+            return seconds("wait_timeout", self.wait_timeout)
+        return (spec.max_wait or spec.max_run) + (spec.max_pending or 0) + 3600.0
+
+    def _submit(
+        self, context: Context, client: SageMakerClient, spec: TrainSpec, deadline: datetime
+    ) -> tuple[str, bool]:
+        """The name of the job to wait for, and whether an earlier try had submitted it."""
+        from airflow_sm_git.clients.jobs import find_attempts, stop_job
+
+        key = task_key(context)
+        generation = context["ti"].max_tries - (self.retries or 0)
+        draft = training_request(spec, job_name="draft", tags=[])
+        identity = short_hash(request_identity(draft, spec.package))
+        for _ in range(SUBMIT_TRIES):
+            attempts = find_attempts(client, key)
+            decision = decide(attempts, request=identity, generation=generation)
+            self.log.info("Attempt %d: %s", decision.number, decision.action.value)
+            if decision.action is Action.SUBMIT:
+                name = job_name(key, decision.number, self.job_name_prefix)
+                try:
+                    self._create(context, client, spec, name, f"{identity}/{generation}")
+                except errors.NameInUse:
+                    continue  # another try was faster, or the listing was late: look again
+                return name, False
+            name = attempts[0].name
+            if decision.action in (Action.ATTACH, Action.TAKE):
+                return name, True
+            if decision.action is Action.REFUSE:
+                raise errors.TrainingStopped(
+                    f"Training job {name!r} was stopped by somebody else.", "Clear the task to train again."
+                )
+            stop_job(client, name, "replaced")
+            self._wait(client, name, deadline)
+        raise errors.Throttled(f"No training job could be submitted in {SUBMIT_TRIES} tries.", "Try again.")
+
+    def _create(self, context: Context, client: SageMakerClient, spec: TrainSpec, name: str, request_tag: str) -> None:
+        package = spec.package
+        tags = {**self.ownership(context), **code_tags(package), "request": request_tag}
+        request = training_request(spec, job_name=name, tags=make_tags(tags, as_mapping("tags", self.tags)))
+        client.validate("CreateTrainingJob", request)
+        client.call("CreateTrainingJob", **request)
+        self.log.info("Submitted training job %s", name)
+
+    def _defer(self, job: dict[str, Any], deadline: datetime, attached: bool) -> None:
+        from airflow_sm_git.triggers.training_job import TrainingJobTrigger
+
+        name = job["TrainingJobName"]
+        trigger = TrainingJobTrigger(
+            name,
+            since=iso(job["CreationTime"]),
+            deadline=iso(deadline),
+            check_interval=seconds("check_interval", self.check_interval),
+            cancel_on_kill=self.cancel_on_kill,
+            **self.connection(),
+        )
+        kwargs = {"name": name, "deadline": iso(deadline), "attached": attached}
+        self.defer(trigger=trigger, method_name="resume", kwargs=kwargs)
+
+    def _wait(self, client: SageMakerClient, name: str, deadline: datetime) -> tuple[dict[str, Any] | None, Phase]:
+        interval = seconds("check_interval", self.check_interval)
+        return client.wait("TrainingJob", name, check_interval=interval, deadline=deadline.timestamp())
+
+    def _finish(self, client: SageMakerClient, name: str, deadline: datetime, attached: bool) -> TrainingJob:
+        from airflow_sm_git.clients.jobs import read_log, stop_job
+
+        job, result = self._wait(client, name, deadline)
+        if result is Phase.RUNNING:
+            stop_job(client, name, "timeout")
+            raise errors.TrainingTimedOut(
+                f"Training job {name!r} had not ended by {iso(deadline)} and was stopped.",
+                "Raise max_run or wait_timeout.",
+            )
+        if job is None:
+            raise errors.TrainingFailed(f"Training job {name!r} is gone.", "Clear the task to train again.")
+        failed = result is not Phase.SUCCEEDED
+        lines = read_log(self.aws().logs(), name) if self.print_log or failed else []
+        for line in lines if self.print_log else []:
+            self.log.info("[%s] %s", name, line)
+        if failed:
+            raise _failure(job, result, lines)
+        return self._record(client, job, attached)
+
+    def _record(self, client: SageMakerClient, job: dict[str, Any], attached: bool) -> TrainingJob:
+        package = load(Package, "package", self.package) if self.package else None
+        metrics = {item["MetricName"]: float(item["Value"]) for item in job.get("FinalMetricDataList", [])}
+        times = {key: job.get(key) for key in ("TrainingStartTime", "TrainingEndTime")}
+        return TrainingJob(
+            schema=SCHEMA,
+            job_name=job["TrainingJobName"],
+            job_arn=job["TrainingJobArn"],
+            status=job["TrainingJobStatus"],
+            model_data=job.get("ModelArtifacts", {}).get("S3ModelArtifacts"),
+            commit=package["commit"] if package else "",
+            digest=package["digest"] if package else "",
+            metrics=metrics,
+            billable_seconds=job.get("BillableTimeInSeconds"),
+            started_at=iso(times["TrainingStartTime"]) if times["TrainingStartTime"] else None,
+            ended_at=iso(times["TrainingEndTime"]) if times["TrainingEndTime"] else None,
+            region=client.region,
+            attached=attached,
+        )
+
+
+def code_tags(package: Package | None) -> dict[str, str | None]:
+    """Tag values that say which code a resource runs."""
+    if package is None:
+        return {}
+    return {
+        "commit": package["commit"],
+        "tree": package["tree"],
+        "digest": package["digest"],
+        "repo": package["repo"],
+        "package": package["s3_uri"],
+    }
+
+
+def _failure(job: dict[str, Any], result: Phase, lines: list[str]) -> errors.TrainingError:
+    name, reason = job["TrainingJobName"], job.get("FailureReason", "")
+    last = "".join(f"\n  {line}" for line in lines[-20:])
+    tail = f"\nThe last lines of its log:{last}" if last else ""
+    if result is Phase.FAILED:
+        return errors.TrainingFailed(
+            f"Training job {name!r} failed: {reason}{tail}", "Correct the script or its inputs."
+        )
+    if job.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"):
+        return errors.TrainingTimedOut(
+            f"Training job {name!r} reached its own limit ({job['SecondaryStatus']}).{tail}",
+            "Raise max_run or max_wait.",
+        )
+    return errors.TrainingStopped(
+        f"Training job {name!r} was stopped. {reason}{tail}", "Clear the task to train again."
+    )

@@ -1,0 +1,1 @@
+"""Sensors for what other runs, or people, have started."""

@@ -1,0 +1,118 @@
+"""What the two sensors share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+from airflow_sm_git.core.errors import SmGitError
+from airflow_sm_git.core.status import Phase
+from airflow_sm_git.operators.base import event_phase, final_errors, is_deferrable, iso, seconds
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_sm_git.hooks.aws import AwsHook
+    from airflow_sm_git.triggers.base import StatusTrigger
+
+
+class StatusSensor(BaseSensorOperator):
+    """Wait until a resource has ended well; fail when it has ended otherwise.
+
+    :param aws_conn_id, region_name, verify, botocore_config: as the Amazon provider's.
+    :param check_interval: how often to look; None for `poke_interval`.
+    :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
+    """
+
+    kind: ClassVar[str]
+    template_fields: Sequence[str] = ("aws_conn_id", "region_name")
+
+    def __init__(
+        self,
+        *,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        check_interval: float | timedelta | None = None,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if check_interval is not None:
+            kwargs["poke_interval"] = check_interval
+        super().__init__(**kwargs)
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+        self.check_interval = check_interval
+        self.deferrable = deferrable
+
+    def target(self) -> str:
+        """The name of what is waited for."""
+        raise TypeError(f"{type(self).__name__} does not say what it waits for.")
+
+    def trigger(self, **kwargs: Any) -> StatusTrigger:
+        """The trigger that waits for it."""
+        raise TypeError(f"{type(self).__name__} has no trigger.")
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once."""
+        with final_errors():
+            return self._look()
+
+    def execute(self, context: Context) -> Any:
+        """Wait, here or deferred."""
+        if not is_deferrable(self.deferrable):
+            return super().execute(context)
+        with final_errors():
+            found = self._look()
+            if found.is_done:
+                return found.xcom_value
+            deadline = datetime.now(UTC) + timedelta(seconds=seconds("timeout", self.timeout))
+            trigger = self.trigger(
+                name=self.target(),
+                since=iso(datetime.now(UTC)),
+                deadline=iso(deadline),
+                check_interval=seconds("poke_interval", self.poke_interval),
+                **self._connection(),
+            )
+            self.defer(trigger=trigger, method_name="resume", kwargs={"deadline": iso(deadline)})
+
+    def resume(self, context: Context, event: dict[str, Any], deadline: str) -> Any:
+        """Go on when the trigger has told."""
+        from airflow_sm_git.compat import AirflowSensorTimeout
+
+        with final_errors():
+            if event_phase(event) is Phase.RUNNING:
+                raise AirflowSensorTimeout(f"{self.kind} {self.target()!r} had not ended by {deadline}.")
+            return self._look().xcom_value
+
+    def _look(self) -> PokeReturnValue:
+        from airflow_sm_git.clients.sagemaker import status_phase
+
+        name = self.target()
+        answer = self._aws().sagemaker().call(f"Describe{self.kind}", **{f"{self.kind}Name": name})
+        status = answer[f"{self.kind}Status"]
+        phase = status_phase(self.kind, status)
+        self.log.info("%s %s is %s", self.kind, name, status)
+        if phase.ended and phase is not Phase.SUCCEEDED:
+            reason = answer.get("FailureReason") or "no reason was given"
+            raise SmGitError(f"{self.kind} {name!r} is {status}: {reason}")
+        return PokeReturnValue(is_done=phase is Phase.SUCCEEDED, xcom_value={"name": name, "status": status})
+
+    def _aws(self) -> AwsHook:
+        from airflow_sm_git.hooks.aws import AwsHook
+
+        return AwsHook(**self._connection())
+
+    def _connection(self) -> dict[str, Any]:
+        return {
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name or None,
+            "verify": self.verify,
+            "botocore_config": self.botocore_config,
+        }

@@ -1,0 +1,76 @@
+"""The settings, section ``[sm_git]`` of Airflow's configuration, and the only reader of them.
+
+Each can be given as ``AIRFLOW__SM_GIT__<NAME>`` too. They are read when a task runs, never when a DAG file is parsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+SECTION = "sm_git"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting("cache_dir", "~/.cache/airflow-sm-git", "Folder of the git mirrors. Losing it costs time only."),
+    Setting("cache_size", "10737418240", "Bytes the mirrors may take; the least recently used one goes first."),
+    Setting("s3_uri_prefix", "", "Where packages and models go. Empty: s3://sagemaker-{region}-{account}/sm-git/."),
+    Setting("role", "", "Execution role (ARN or name) for operators that give none."),
+    Setting("namespace", "default", "Tells two Airflows that share an AWS account apart."),
+    Setting("allowed_schemes", "", "URL schemes of git remotes besides https, ssh and codecommit, with commas."),
+    Setting("git_timeout", "600", "Seconds that one use of a git remote may take."),
+    Setting("lease", "86400", "Seconds after which a sweep may delete what a run left."),
+    Setting("local_state", "~/.airflow-sm-git/local", "Folder of the local SageMaker's state."),
+)
+_DEFAULTS = {setting.name: setting.default for setting in TABLE}
+
+
+def get(name: str) -> str:
+    """The value of a setting of the table, as text."""
+    from airflow_sm_git.compat import conf
+
+    value = conf.get(SECTION, name, fallback=_DEFAULTS[name])
+    return str(value).strip()
+
+
+def cache_dir() -> Path:
+    """Folder of the git mirrors."""
+    return Path(get("cache_dir")).expanduser()
+
+
+def local_state() -> Path:
+    """Folder of the local SageMaker's state."""
+    return Path(get("local_state")).expanduser()
+
+
+def allowed_schemes() -> frozenset[str]:
+    """URL schemes of git remotes besides the default ones."""
+    return frozenset(part.strip() for part in get("allowed_schemes").split(",") if part.strip())
+
+
+def lease() -> timedelta:
+    """How long what a run makes may live."""
+    return timedelta(seconds=number("lease"))
+
+
+def number(name: str) -> int:
+    """A setting that is a whole number.
+
+    :raises BadParameter: it is not one.
+    """
+    from airflow_sm_git.core.errors import BadParameter
+
+    text = get(name)
+    if not text.isdigit():
+        raise BadParameter(f"[{SECTION}] {name}", text, "is not a whole number", "Write digits only.")
+    return int(text)

@@ -1,0 +1,115 @@
+"""What the two triggers share: one wait with one absolute deadline, which the trigger itself enforces.
+
+``execution_timeout`` does not act on deferred time, so nothing else would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_sm_git.clients.watch import shared
+from airflow_sm_git.core.errors import SmGitError
+from airflow_sm_git.core.status import Phase
+
+
+class StatusTrigger(BaseTrigger):
+    """Wait until a resource has ended, is gone, or the deadline has passed.
+
+    The event is ``{"phase": "succeeded"|"failed"|"stopped"|"gone"|"running", "error": text|None}``; ``running`` says
+    that the deadline has passed. Everything else is asked by the task that resumes.
+
+    :param name: the resource's name.
+    :param since: ISO 8601 time from which on a change matters.
+    :param deadline: ISO 8601 time at which to give up.
+    :param check_interval: seconds between two looks.
+    :param aws_conn_id, region_name, verify, botocore_config: as the Amazon provider's.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        name: str,
+        since: str,
+        deadline: str,
+        check_interval: float = 30.0,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.since = since
+        self.deadline = deadline
+        self.check_interval = check_interval
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The trigger as the database keeps it."""
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__qualname__}", {
+            "name": self.name,
+            "since": self.since,
+            "deadline": self.deadline,
+            "check_interval": self.check_interval,
+            **self._connection(),
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then tell once."""
+        self.log.info("Waiting for %s %s until %s", self.kind, self.name, self.deadline)
+        key = (self.kind, repr(sorted(self._connection().items())))
+        watcher = shared(key, self._connect)
+        try:
+            phase = await watcher.wait(
+                self.name,
+                since=datetime.fromisoformat(self.since),
+                interval=self.check_interval,
+                deadline=datetime.fromisoformat(self.deadline),
+            )
+        except SmGitError as error:
+            yield TriggerEvent({"phase": Phase.RUNNING.value, "error": str(error)})
+        else:
+            self.log.info("%s %s: %s", self.kind, self.name, phase.value)
+            yield TriggerEvent({"phase": phase.value, "error": None})
+
+    def _connection(self) -> dict[str, Any]:
+        return {
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name,
+            "verify": self.verify,
+            "botocore_config": self.botocore_config,
+        }
+
+    def _connect(self) -> _Source:
+        from airflow_sm_git.hooks.aws import AwsHook
+
+        return _Source(AwsHook(**self._connection()).sagemaker(), self.kind)
+
+
+class _Source:
+    """A `clients.watch.Source` of one kind of resource."""
+
+    def __init__(self, client: Any, kind: str) -> None:
+        self._client = client
+        self._kind = kind
+
+    def changed(self, since: datetime) -> list[tuple[str, Phase]]:
+        from airflow_sm_git.clients.sagemaker import status_phase
+
+        listing = self._client.changed(self._kind, since.astimezone(UTC))
+        return [(name, status_phase(self._kind, status)) for name, status in listing]
+
+    def look(self, name: str) -> Phase:
+        from airflow_sm_git.clients.sagemaker import status_phase
+
+        answer = self._client.describe(self._kind, name)
+        return Phase.GONE if answer is None else status_phase(self._kind, answer[f"{self._kind}Status"])
