@@ -17,6 +17,7 @@ from typing import Any
 from airflow_sm_git.local.context import Context, public
 from airflow_sm_git.local.errors_sagemaker import refuse
 from airflow_sm_git.local.fleet import Fleet, FleetFailed, Fleets
+from airflow_sm_git.local.hosting import STARTUP_TIMEOUT
 from airflow_sm_git.local.models import containers
 from airflow_sm_git.local.store import ENDPOINT, ENDPOINT_CONFIG, MODEL, AlreadyExists, Body
 from airflow_sm_git.local.tags import check_tags
@@ -251,6 +252,7 @@ def deployment(context: Context, request: Mapping[str, Any]) -> Body:
                 "Weight": variant["InitialVariantWeight"],
                 "Count": variant.get("InitialInstanceCount", 0),
                 "Serverless": variant.get("ServerlessConfig"),
+                "StartupTimeout": variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_TIMEOUT),
             }
         )
     made: Body = {

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from airflow_sm_git.local.context import Context
@@ -22,16 +23,14 @@ DRAIN = 60.0
 
 
 class FleetFailed(Exception):
-    """A variant's container did not come up.
+    """A variant's container did not come up; its log stream says why.
 
     :param variant: which.
-    :param reason: what SageMaker says of it.
     """
 
-    def __init__(self, variant: str, reason: str) -> None:
-        super().__init__(f"{variant}: {reason}")
+    def __init__(self, variant: str) -> None:
+        super().__init__(f"variant {variant} did not come up")
         self.variant = variant
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Member:
 class Fleet:
     """The processes of one deployment of an endpoint: one for each variant, whatever instance count is asked for."""
 
-    def __init__(self, members: Mapping[str, Member], workspace: Any) -> None:
+    def __init__(self, members: Mapping[str, Member], workspace: Path) -> None:
         self._members = members
         self._workspace = workspace
         self._in_use = 0
@@ -66,6 +65,10 @@ class Fleet:
             for variant in deployment["Variants"]:
                 name = variant["VariantName"]
                 members[name] = _launch(context, endpoint, variant, workspace / name)
+            # All load at the same time; then each is waited for.
+            for variant, member in zip(deployment["Variants"], members.values(), strict=True):
+                if not member.process.ping(variant["StartupTimeout"]):
+                    raise FleetFailed(member.variant)
         except BaseException:
             fleet.stop()
             raise
@@ -154,7 +157,7 @@ def _pick(weights: Mapping[str, float]) -> str:
     return random.choices(names, values if any(values) else None)[0]  # noqa: S311 - traffic, not secrets
 
 
-def _launch(context: Context, endpoint: str, variant: Mapping[str, Any], workspace: Any) -> Member:
+def _launch(context: Context, endpoint: str, variant: Mapping[str, Any], workspace: Path) -> Member:
     name = variant["VariantName"]
     stream = f"{name}/i-{uuid.uuid4().hex[:17]}"
 
@@ -170,8 +173,10 @@ def _launch(context: Context, endpoint: str, variant: Mapping[str, Any], workspa
             objects=context.objects,
             overlays=context.state.overlays,
             log=log,
+            aws=context.aws,
+            region=context.region,
         )
     except HostingError as error:
         log(f"The container did not start: {error}")
-        raise FleetFailed(name, str(error)) from error
+        raise FleetFailed(name) from error
     return Member(name, process, stream)

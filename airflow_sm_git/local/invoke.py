@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from airflow_sm_git.local.context import Context
 from airflow_sm_git.local.errors import ApiError
 from airflow_sm_git.local.errors_sagemaker import refuse
 from airflow_sm_git.local.fleet import LOG_GROUP, Fleets, Member
-from airflow_sm_git.local.hosting import HostingError, Reply
+from airflow_sm_git.local.hosting import Reply
 from airflow_sm_git.local.store import ENDPOINT
 
 _WAIT_FOR_PROCESSES = 60.0
@@ -58,25 +59,22 @@ def invoke(context: Context, fleets: Fleets, endpoint: str, headers: Mapping[str
 
 
 def _ask(context: Context, endpoint: str, member: Member, headers: Mapping[str, str], body: bytes) -> Invocation:
-    try:
-        reply = member.process.invoke(
-            body,
-            headers.get("content-type"),
-            headers.get("accept"),
-            headers.get("x-amzn-sagemaker-custom-attributes"),
-        )
-    except TimeoutError as error:
-        raise _model_error(context, endpoint, "invoke.timeout", 0, "", {}) from error
-    except HostingError as error:
-        raise _model_error(context, endpoint, "invoke.unreachable", 0, "", {"endpoint": endpoint}) from error
-    if reply.status >= 400:
+    reply = member.process.invoke(
+        body,
+        headers.get("content-type"),
+        headers.get("accept"),
+        headers.get("x-amzn-sagemaker-custom-attributes"),
+    )
+    if reply.status == HTTPStatus.GATEWAY_TIMEOUT:
+        raise _model_error(context, endpoint, "invoke.timeout", 0, "", {})
+    if reply.status >= HTTPStatus.BAD_REQUEST:
         raise _refusal_of_model(context, endpoint, reply)
     answer = {"x-Amzn-Invoked-Production-Variant": member.variant}
     if reply.content_type:
         answer["Content-Type"] = reply.content_type
     if reply.custom_attributes:
         answer["X-Amzn-SageMaker-Custom-Attributes"] = reply.custom_attributes
-    return Invocation(200, answer, reply.body)
+    return Invocation(reply.status, answer, reply.body)
 
 
 def _refusal_of_model(context: Context, endpoint: str, reply: Reply) -> ApiError:
