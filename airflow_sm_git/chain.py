@@ -85,45 +85,46 @@ def train_deploy_predict(
     unknown = sorted(set(steps) - set(_STEPS))
     if unknown:
         raise BadParameter("steps", unknown, "no such step or parameter", f"Steps: {', '.join(_STEPS)}.")
-    more = {step: dict(steps.get(step, {})) for step in _STEPS}
     git = {"git_conn_id": git_conn_id, "git_config": git_config}
     aws = {"aws_conn_id": aws_conn_id, "region_name": region_name}
     storing = {**aws, "s3_uri_prefix": s3_uri_prefix}
-    waiting = {"deferrable": deferrable}
+
+    def arguments(step: str, *defaults: Mapping[str, Any], **own: Any) -> dict[str, Any]:
+        merged: dict[str, Any] = {"task_id": step, **own}
+        for more in (*defaults, steps.get(step, {})):
+            merged |= more
+        return merged
+
+    def packaged(task_id: str, script: str, directory: str | None) -> PackageSourceOperator:
+        what = {"entry_point": script, "source_dir": directory, "dependencies": dependencies}
+        kwargs = arguments("package", git, storing, what, checkout=checkout.output)
+        return PackageSourceOperator(**{**kwargs, "task_id": task_id})
+
+    # Without a source_dir a package is one script, so another hosting script needs a package of its own.
+    own_package = hosting_source_dir is not None or (hosting_entry_point is not None and not source_dir)
     with TaskGroup(group_id=group_id) as group:
-        checkout = GitCheckoutOperator(
-            **{"task_id": "checkout", "repo": repo, "ref": ref, "as_of": as_of, **git, **more["checkout"]}
-        )
-
-        def package(task_id: str, script: str, directory: str | None) -> PackageSourceOperator:
-            arguments = {"entry_point": script, "source_dir": directory, "dependencies": dependencies, **git, **storing}
-            return PackageSourceOperator(
-                **{"task_id": task_id, "checkout": checkout.output, **arguments, **more["package"]}
-            )
-
-        code = package("package", entry_point, source_dir)
-        alone = hosting_entry_point is not None and not source_dir  # without a source_dir a package is one script
-        own = hosting_source_dir is not None or alone
-        hosting = package("package_hosting", hosting_entry_point or entry_point, hosting_source_dir) if own else code
-        train = TrainOperator(
-            **{"task_id": "train", "package": code.output, "image_uri": image_uri, "role": role, "inputs": inputs},
-            **{"hyperparameters": hyperparameters, "metric_definitions": metric_definitions},
-            **{**storing, **waiting, **more["train"]},
-        )
-        deploy = DeployOperator(
-            **{"task_id": "deploy", "training_job": train.output, "package": hosting.output, "role": role},
-            **{"image_uri": hosting_image_uri or image_uri, "entry_point": None if own else hosting_entry_point},
-            **{**storing, **waiting, **more["deploy"]},
-        )
+        checkout = GitCheckoutOperator(**arguments("checkout", git, repo=repo, ref=ref, as_of=as_of))
+        package = packaged("package", entry_point, source_dir)
+        hosting = package
+        if own_package:
+            hosting = packaged("package_hosting", hosting_entry_point or entry_point, hosting_source_dir)
+        train_arguments: dict[str, Any] = {"hyperparameters": hyperparameters, "metric_definitions": metric_definitions}
+        train_arguments |= {"image_uri": image_uri, "role": role, "inputs": inputs, "deferrable": deferrable}
+        train = TrainOperator(**arguments("train", storing, train_arguments, package=package.output))
+        deploy_arguments: dict[str, Any] = {
+            "image_uri": hosting_image_uri or image_uri,
+            "role": role,
+            "deferrable": deferrable,
+        }
+        deploy_arguments |= {"entry_point": None if own_package else hosting_entry_point, "package": hosting.output}
+        deploy = DeployOperator(**arguments("deploy", storing, deploy_arguments, training_job=train.output))
         predict = None
-        if data is not None or more["predict"]:
-            predict = PredictOperator(
-                **{"task_id": "predict", "endpoint": deploy.output, "data": data, **storing, **more["predict"]}
-            )
-        teardown = TeardownOperator(**{"task_id": "teardown", "policy": policy, **aws, **waiting, **more["teardown"]})
+        if data is not None or "predict" in steps:
+            predict = PredictOperator(**arguments("predict", storing, endpoint=deploy.output, data=data))
+        teardown = TeardownOperator(**arguments("teardown", aws, policy=policy, deferrable=deferrable))
         last = deploy >> predict if predict else deploy
         last >> teardown.as_teardown(setups=checkout, on_failure_fail_dagrun=True)
         leaf = ReportOperator(task_id="report") if report else None
         if leaf:
             _ = [last, teardown] >> leaf
-    return Chain(group, checkout, code, train, deploy, predict, teardown, leaf)
+    return Chain(group, checkout, package, train, deploy, predict, teardown, leaf)

@@ -3,7 +3,6 @@
 Name by name: one ``try`` around several imports would drop all of them when one is missing.
 """
 
-# ruff: noqa: F401  this module exists to be imported from
 from __future__ import annotations
 
 try:
@@ -30,3 +29,5 @@ try:
     from airflow.sdk.exceptions import AirflowSensorTimeout
 except ImportError:  # before 3.1
     from airflow.exceptions import AirflowSensorTimeout  # type: ignore[no-redef, attr-defined, unused-ignore]
+
+__all__ = ["AirflowFailException", "AirflowSensorTimeout", "AirflowSkipException", "conf", "mask_secret"]

@@ -177,7 +177,7 @@ class GitClient:
         return self._read(mirror, commit, _gone(repo_url, commit), write)
 
     def _mirror(self, url: str) -> Mirror:
-        check_url(url, self._allowed_schemes)
+        url = check_url(url, self._allowed_schemes)
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._cache.mirror(url)
 

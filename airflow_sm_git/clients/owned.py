@@ -39,9 +39,7 @@ def read_owned(client: SageMakerClient, kind: str, name: str) -> Owned | None:
     return Owned(kind, name, read_tags(client.tags(answer[f"{kind}Arn"]))) if answer else None
 
 
-def delete_owned(
-    client: SageMakerClient, found: Sequence[Owned], check_interval: float, deadline: float
-) -> list[str]:
+def delete_owned(client: SageMakerClient, found: Sequence[Owned], check_interval: float, deadline: float) -> list[str]:
     """Delete resources, and see that they are gone.
 
     :param check_interval: seconds between two looks at what is being deleted.

@@ -95,7 +95,7 @@ class Watcher:
                 failures += 1
                 if not error.retryable:
                     self._fail(error)
-            except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
+            except Exception as error:  # whatever it is, those who wait must hear of it
                 self._fail(SmGitError(f"Watching failed: {error!r}."))
             pause = min((wait.interval for wait in self._waits.values()), default=0.0)
             backoff = min(pause * 2**failures, max(pause, MAX_BACKOFF)) if failures else pause
@@ -108,7 +108,7 @@ class Watcher:
 
     async def _poll(self) -> None:
         started, clock = datetime.now(UTC), time.monotonic()
-        source = self._source or await _in_thread(self.connect)
+        source = self._source if self._source is not None else await _in_thread(self.connect)
         self._source = source
         since = self._since(clock)
         for name, phase in await _in_thread(lambda: source.changed(since)):

@@ -178,7 +178,7 @@ def _token_user(url: str) -> str:
 
 
 def check_url(url: str, allowed_schemes: Collection[str] = (), *, parameter: str = "repo") -> str:
-    """Return ``url`` if git may be run on it.
+    """Return ``url``, its scheme in lower case, if git may be run on it.
 
     :param url: ``https://…``, ``ssh://…``, ``[user@]host:path``, or what ``allowed_schemes`` adds.
     :param allowed_schemes: further schemes in lower case, such as ``file`` or ``http``.
@@ -197,8 +197,8 @@ def check_url(url: str, allowed_schemes: Collection[str] = (), *, parameter: str
     scheme = _SCHEME.match(url)
     if scheme:
         _check_scheme(url, shown, scheme.group(1).lower(), allowed_schemes, parameter)
-    else:
-        _check_scp_like(url, shown, parameter)
+        return url[: scheme.end()].lower() + url[scheme.end() :]
+    _check_scp_like(url, shown, parameter)
     return url
 
 

@@ -1,6 +1,7 @@
 """The one table of what each SageMaker status means.
 
-Source: SageMaker API reference, ``TrainingJobStatus`` of DescribeTrainingJob and ``EndpointStatus`` of DescribeEndpoint.
+Source: SageMaker API reference, ``TrainingJobStatus`` of DescribeTrainingJob and
+``EndpointStatus`` of DescribeEndpoint.
 """
 
 from __future__ import annotations

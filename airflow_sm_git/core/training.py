@@ -220,8 +220,18 @@ def channel(name: str, source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _CHANNEL_KEYS = frozenset(
-    "s3_data distribution compression content_type record_wrapping s3_data_type instance_groups input_mode"
-    " attribute_names shuffle_config".split()
+    {
+        "s3_data",
+        "distribution",
+        "compression",
+        "content_type",
+        "record_wrapping",
+        "s3_data_type",
+        "instance_groups",
+        "input_mode",
+        "attribute_names",
+        "shuffle_config",
+    }
 )
 
 

@@ -174,11 +174,12 @@ class DeployOperator(AwsOperator):
         deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
         return self._deploy(context, deadline, submitted=None)
 
-    def resume(self, context: Context, event: dict[str, Any], deadline: str, submitted: str | None) -> Endpoint:
+    def resume(self, context: Context, event: dict[str, Any]) -> Endpoint:
         """Go on when the trigger has told that the endpoint has settled, or that time is up."""
         with final_errors():
             event_phase(event)
-            return self._deploy(context, datetime.fromisoformat(deadline), submitted)
+            memo = event["memo"]
+            return self._deploy(context, datetime.fromisoformat(memo["deadline"]), memo["submitted"])
 
     def _deploy(self, context: Context, deadline: datetime, submitted: str | None) -> Endpoint:
         """Step on until the endpoint serves; every step can be taken again after a crash.
@@ -228,12 +229,11 @@ class DeployOperator(AwsOperator):
             from airflow_sm_git.triggers.endpoint import EndpointTrigger
 
             since = iso((endpoint or {}).get("LastModifiedTime") or datetime.now(UTC))
-            trigger = EndpointTrigger(
-                name, since=since, deadline=iso(deadline), check_interval=interval, **self.connection()
-            )
-            kwargs = {"deadline": iso(deadline), "submitted": submitted}
+            memo = {"deadline": iso(deadline), "submitted": submitted}
+            times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
             if datetime.now(UTC) < deadline:
-                self.defer(trigger=trigger, method_name="resume", kwargs=kwargs)
+                trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())
+                self.defer(trigger=trigger, method_name="resume")
         _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
         if not phase.ended:
             raise errors.DeployTimedOut(
@@ -293,7 +293,7 @@ class DeployOperator(AwsOperator):
             security_group_ids=list(self.security_group_ids),
             config_overrides={key: as_mapping(f"config_overrides[{key!r}]", each) for key, each in overrides.items()},
             **{key: None if value is None else as_int(key, value) for key, value in numbers.items()},  # type: ignore[arg-type]
-            **{key: None if value is None else int(seconds(key, value)) for key, value in durations.items()},
+            **{key: None if value is None else int(seconds(key, value)) for key, value in durations.items()},  # type: ignore[arg-type]
             **{key: getattr(self, key) for key in _PASSED_ON},
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.records import SCHEMA, Checkout
@@ -68,7 +68,7 @@ class GitCheckoutOperator(SmGitOperator):
         commit = client.resolve(source, as_of=None if pin else self._moment(context), pinned=pin)
         why = "the pin of this run" if pin else f"ref {commit.ref}"
         self.log.info("%s is at %s (%s): %s", commit.repo, commit.commit, why, commit.subject)
-        return Checkout(schema=SCHEMA, **asdict(commit))  # type: ignore[typeddict-item]
+        return cast("Checkout", {"schema": SCHEMA, **asdict(commit)})
 
     def _pin(self, context: Context) -> str | None:
         """The commit in the XCom of this run's package, which outlives a clear until that task starts again."""

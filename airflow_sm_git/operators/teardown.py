@@ -74,11 +74,11 @@ class TeardownOperator(AwsOperator):
             self._keep(context, failed)
         return self._delete(context, deadline)
 
-    def resume(self, context: Context, event: dict[str, Any], deadline: str) -> Teardown:
+    def resume(self, context: Context, event: dict[str, Any]) -> Teardown:
         """Go on when an endpoint that was busy has settled."""
         with final_errors():
             event_phase(event)
-            return self._delete(context, datetime.fromisoformat(deadline))
+            return self._delete(context, datetime.fromisoformat(event["memo"]["deadline"]))
 
     def _failed(self, context: Context) -> list[str]:
         """The work that did not succeed."""
@@ -138,14 +138,14 @@ class TeardownOperator(AwsOperator):
             from airflow_sm_git.triggers.endpoint import EndpointTrigger
 
             since = iso(endpoint["LastModifiedTime"])
-            trigger = EndpointTrigger(
-                name, since=since, deadline=iso(deadline), check_interval=interval, **self.connection()
-            )
-            self.defer(trigger=trigger, method_name="resume", kwargs={"deadline": iso(deadline)})
+            times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
+            trigger = EndpointTrigger(name, **times, memo={"deadline": iso(deadline)}, **self.connection())
+            self.defer(trigger=trigger, method_name="resume")
         _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
         if not phase.ended:
             raise errors.TeardownError(
-                f"Endpoint {name!r} was still {endpoint['EndpointStatus']} at {iso(deadline)}.", "Clear this task later."
+                f"Endpoint {name!r} was still {endpoint['EndpointStatus']} at {iso(deadline)}.",
+                "Clear this task later.",
             )
 
     def _keys(self, context: Context, kind: type) -> list[TaskKey]:

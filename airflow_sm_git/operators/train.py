@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 _DURATIONS = ("max_run", "max_wait", "max_pending", "keep_alive_period")
 _NUMBERS = ("instance_count", "volume_size", "max_retry_attempts", "container_log_level")
 _PASSED_ON = (
-    "image_uri instance_type volume_kms_key output_kms_key encoding input_mode checkpoint_s3_uri checkpoint_local_path"
-    " disable_output_compression use_spot_instances enable_network_isolation encrypt_inter_container_traffic"
-).split()
+    *("image_uri", "instance_type", "volume_kms_key", "output_kms_key", "disable_output_compression"),
+    *("encoding", "input_mode", "checkpoint_s3_uri", "checkpoint_local_path", "use_spot_instances"),
+    *("enable_network_isolation", "encrypt_inter_container_traffic"),
+)
 SUBMIT_TRIES = 5
 
 
@@ -221,11 +222,13 @@ class TrainOperator(AwsOperator):
             self._defer(job, deadline, attached)
         return self._finish(client, name, deadline, attached)
 
-    def resume(self, context: Context, event: dict[str, Any], name: str, deadline: str, attached: bool) -> TrainingJob:
+    def resume(self, context: Context, event: dict[str, Any]) -> TrainingJob:
         """Go on when the trigger has told that the job ended, or that time is up."""
         with final_errors():
             event_phase(event)
-            return self._finish(self.aws().sagemaker(), name, datetime.fromisoformat(deadline), attached)
+            memo = event["memo"]
+            deadline = datetime.fromisoformat(memo["deadline"])
+            return self._finish(self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
 
     def on_kill(self) -> None:
         """Stop the job: somebody killed the task."""
@@ -313,11 +316,11 @@ class TrainOperator(AwsOperator):
             since=iso(job["CreationTime"]),
             deadline=iso(deadline),
             check_interval=seconds("check_interval", self.check_interval),
+            memo={"name": name, "deadline": iso(deadline), "attached": attached},
             cancel_on_kill=self.cancel_on_kill,
             **self.connection(),
         )
-        kwargs = {"name": name, "deadline": iso(deadline), "attached": attached}
-        self.defer(trigger=trigger, method_name="resume", kwargs=kwargs)
+        self.defer(trigger=trigger, method_name="resume")
 
     def _wait(self, client: SageMakerClient, name: str, deadline: datetime) -> tuple[dict[str, Any] | None, Phase]:
         interval = seconds("check_interval", self.check_interval)

@@ -80,15 +80,15 @@ class StatusSensor(BaseSensorOperator):
                 check_interval=seconds("poke_interval", self.poke_interval),
                 **self._connection(),
             )
-            self.defer(trigger=trigger, method_name="resume", kwargs={"deadline": iso(deadline)})
+            self.defer(trigger=trigger, method_name="resume")
 
-    def resume(self, context: Context, event: dict[str, Any], deadline: str) -> Any:
+    def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on when the trigger has told."""
         from airflow_sm_git.compat import AirflowSensorTimeout
 
         with final_errors():
             if event_phase(event) is Phase.RUNNING:
-                raise AirflowSensorTimeout(f"{self.kind} {self.target()!r} had not ended by {deadline}.")
+                raise AirflowSensorTimeout(f"{self.kind} {self.target()!r} had not ended within {self.timeout} s.")
             return self._look().xcom_value
 
     def _look(self) -> PokeReturnValue:

@@ -19,13 +19,15 @@ from airflow_sm_git.core.status import Phase
 class StatusTrigger(BaseTrigger):
     """Wait until a resource has ended, is gone, or the deadline has passed.
 
-    The event is ``{"phase": "succeeded"|"failed"|"stopped"|"gone"|"running", "error": text|None}``; ``running`` says
-    that the deadline has passed. Everything else is asked by the task that resumes.
+    The event is ``{"phase": "succeeded"|"failed"|"stopped"|"gone"|"running", "error": text|None, "memo": …}``;
+    ``running`` says that the deadline has passed. Everything else is asked by the task that resumes.
 
     :param name: the resource's name.
     :param since: ISO 8601 time from which on a change matters.
     :param deadline: ISO 8601 time at which to give up.
     :param check_interval: seconds between two looks.
+    :param memo: what the task wants to know again when it resumes; JSON values. It travels here and not in the
+        deferral's kwargs, because ``dag.test`` drops these.
     :param aws_conn_id, region_name, verify, botocore_config: as the Amazon provider's.
     """
 
@@ -37,16 +39,18 @@ class StatusTrigger(BaseTrigger):
         since: str,
         deadline: str,
         check_interval: float = 30.0,
+        memo: dict[str, Any] | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is not annotated
         self.name = name
         self.since = since
         self.deadline = deadline
         self.check_interval = check_interval
+        self.memo = memo or {}
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
@@ -60,6 +64,7 @@ class StatusTrigger(BaseTrigger):
             "since": self.since,
             "deadline": self.deadline,
             "check_interval": self.check_interval,
+            "memo": self.memo,
             **self._connection(),
         }
 
@@ -76,10 +81,10 @@ class StatusTrigger(BaseTrigger):
                 deadline=datetime.fromisoformat(self.deadline),
             )
         except SmGitError as error:
-            yield TriggerEvent({"phase": Phase.RUNNING.value, "error": str(error)})
+            yield TriggerEvent({"phase": Phase.RUNNING.value, "error": str(error), "memo": self.memo})
         else:
             self.log.info("%s %s: %s", self.kind, self.name, phase.value)
-            yield TriggerEvent({"phase": phase.value, "error": None})
+            yield TriggerEvent({"phase": phase.value, "error": None, "memo": self.memo})
 
     def _connection(self) -> dict[str, Any]:
         return {
