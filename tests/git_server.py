@@ -1,0 +1,238 @@
+"""A real git server on loopback (``git http-backend`` behind :mod:`http.server`), and repositories to put behind it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+# 2024-01-01T00:00:00Z; commit n is made n hours later.
+FIRST_COMMIT = 1_704_067_200
+_ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "LC_ALL": "C",
+}
+
+
+def git(*arguments: str | Path, stdin: bytes = b"") -> str:
+    """Run git as a user would; return what it printed."""
+    command = ["git", *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, env=_ENVIRONMENT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().strip()
+
+
+class Repository:
+    """A bare repository whose commits have the same names on every machine.
+
+    :param path: where to make it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._count = 0
+        git("init", "-q", "--bare", "--template=", "-b", "main", path)
+        git("-C", path, "config", "uploadpack.allowFilter", "true")
+
+    @property
+    def url(self) -> str:
+        """For clients that may use the scheme ``file``."""
+        return f"file://{self.path}"
+
+    def commit(
+        self,
+        files: Mapping[str, bytes | None] = {},
+        *,
+        branch: str = "main",
+        executable: Sequence[str] = (),
+        links: Mapping[str, str] = {},
+        submodules: Sequence[str] = (),
+        start: str | None = None,
+        merge: str | None = None,
+        subject: str = "",
+    ) -> str:
+        """Add one commit to a branch; return its SHA. None as content removes a file."""
+        self._count += 1
+        when = f"A U Thor <author@example.com> {FIRST_COMMIT + 3600 * self._count} +0000"
+        message = (subject or f"commit {self._count}").encode()
+        lines = [f"commit refs/heads/{branch}\nauthor {when}\ncommitter {when}\ndata {len(message)}\n".encode()]
+        lines += [message, b"\n"]
+        tip = start or self._tip(branch)
+        lines += [f"from {tip}\n".encode()] if tip else []
+        lines += [f"merge {merge}\n".encode()] if merge else []
+        for path, content in files.items():
+            mode = "100755" if path in executable else "100644"
+            lines.append(f"D {path}\n".encode() if content is None else _inline(mode, path, content))
+        lines += [_inline("120000", path, target.encode()) for path, target in links.items()]
+        lines += [f"M 160000 {'1' * 40} {path}\n".encode() for path in submodules]
+        git("-C", self.path, "fast-import", "--quiet", "--force", stdin=b"".join(lines))
+        return self.sha(f"refs/heads/{branch}")
+
+    def sha(self, name: str) -> str:
+        """What a name stands for."""
+        return git("-C", self.path, "rev-parse", name)
+
+    def _tip(self, branch: str) -> str:
+        return git("-C", self.path, "for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}")
+
+    def tag(self, name: str, target: str, *, annotated: bool = False) -> None:
+        """Make a light or an annotated tag."""
+        identity = ["-c", "user.name=A U Thor", "-c", "user.email=author@example.com"]
+        git("-C", self.path, *identity, "tag", *(["-a", "-m", name] if annotated else []), name, target)
+
+    def move(self, branch: str, target: str) -> None:
+        """Make a branch name another commit."""
+        git("-C", self.path, "update-ref", f"refs/heads/{branch}", target)
+
+    def forget(self, *commits: str) -> None:
+        """Remove everything that no ref leads to."""
+        git("-C", self.path, "reflog", "expire", "--expire=now", "--all")
+        git("-C", self.path, "gc", "-q", "--prune=now")
+        for commit in commits:
+            gone = subprocess.run(["git", "-C", self.path, "cat-file", "-e", commit], capture_output=True, check=False)
+            assert gone.returncode, "the commit is still there"
+
+
+def _inline(mode: str, path: str, content: bytes) -> bytes:
+    return f"M {mode} inline {path}\ndata {len(content)}\n".encode() + content + b"\n"
+
+
+@dataclass
+class Request:
+    """One request that the server answered."""
+
+    method: str
+    path: str
+    body: bytes
+    authorization: str | None
+    status: int = 0
+    sent: int = 0
+    packs: int = 0
+
+
+@dataclass
+class GitServer:
+    """What is running, and what it saw.
+
+    :param login: user name and password to insist on.
+    :param old: speak protocol version 0, where git does keep back commits that no ref names.
+    """
+
+    port: int
+    login: tuple[str, str] | None = None
+    old: bool = False
+    requests: list[Request] = field(default_factory=list)
+    stalled: threading.Event | None = None
+
+    def url(self, name: str) -> str:
+        """Where clients find the repository ``name``."""
+        return f"http://127.0.0.1:{self.port}/{name}"
+
+    @property
+    def sent(self) -> int:
+        """Bytes of all bodies sent."""
+        return sum(request.sent for request in self.requests)
+
+    @property
+    def packs(self) -> int:
+        """How many answers held a pack."""
+        return sum(request.packs for request in self.requests)
+
+
+@contextmanager
+def serve(root: Path, *, login: tuple[str, str] | None = None, old: bool = False) -> Iterator[GitServer]:
+    """Serve the bare repositories below ``root`` on a free port of loopback."""
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    httpd.daemon_threads = True
+    server = GitServer(httpd.server_address[1], login, old)
+    httpd.root, httpd.git = root, server  # type: ignore[attr-defined]
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        if server.stalled:
+            server.stalled.set()
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the requests are kept instead."""
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self._body())
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _answer(self, body: bytes) -> None:
+        server: GitServer = self.server.git  # type: ignore[attr-defined]
+        plain = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        request = Request(self.command, self.path, plain, self.headers.get("Authorization"))
+        server.requests.append(request)
+        if server.stalled and self.command == "POST":
+            server.stalled.wait()
+        if server.login and request.authorization != _basic(*server.login):
+            self._send(request, 401, {"WWW-Authenticate": 'Basic realm="git"'}, b"who are you?\n")
+            return
+        head, _, content = self._backend(server, plain).partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
+        status = int(headers.pop("Status", "200").split()[0])
+        request.packs = content.count(b"PACK\0\0\0\x02")
+        self._send(request, status, headers, content)
+
+    def _backend(self, server: GitServer, body: bytes) -> bytes:
+        parts = urlsplit(self.path)
+        environment = _ENVIRONMENT | {
+            "GIT_PROJECT_ROOT": str(self.server.root),  # type: ignore[attr-defined]
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": parts.path,
+            "QUERY_STRING": parts.query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "REMOTE_ADDR": "127.0.0.1",
+        }
+        if not server.old:
+            environment["GIT_PROTOCOL"] = self.headers.get("Git-Protocol", "")
+        command = ["git", "http-backend"]
+        return subprocess.run(command, input=body, env=environment, capture_output=True, check=False).stdout
+
+    def _send(self, request: Request, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        request.status, request.sent = status, len(content)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
