@@ -128,7 +128,8 @@ store = Store(Path({str(path)!r}))
 n = 0
 while True:
     n += 1
-    store.insert(TRAINING_JOB, {{"TrainingJobName": f"job-{{n}}", "TrainingJobArn": f"arn:{{n}}", "TrainingJobStatus": "x"}})
+    names = {{"TrainingJobName": f"job-{{n}}", "TrainingJobArn": f"arn:{{n}}"}}
+    store.insert(TRAINING_JOB, {{**names, "TrainingJobStatus": "x"}})
     print(n, flush=True)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,7 +89,7 @@ open(os.environ["SM_MODEL_DIR"] + "/weights", "w").write(os.listdir(os.environ["
     transitions = job["SecondaryStatusTransitions"]
     assert [t["Status"] for t in transitions] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert all(t["StatusMessage"] for t in transitions)
-    assert all(a["EndTime"] == b["StartTime"] for a, b in zip(transitions, transitions[1:], strict=False))
+    assert all(a["EndTime"] == b["StartTime"] for a, b in pairwise(transitions))
     assert job["CreationTime"] <= job["TrainingStartTime"] <= job["TrainingEndTime"] <= job["LastModifiedTime"]
     assert job["BillableTimeInSeconds"] == job["TrainingTimeInSeconds"] >= 1
     assert [(m["MetricName"], m["Value"]) for m in job["FinalMetricDataList"]] == [("loss", 0.25)]
