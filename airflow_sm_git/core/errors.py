@@ -67,7 +67,8 @@ class BadParameter(SmGitError, ValueError):
     """
 
     def __init__(self, parameter: str, value: object, problem: str, remedy: str = "") -> None:
-        super().__init__(f"{parameter}={value!r}: {problem}", remedy)
+        stop = "" if problem.endswith((".", "!", "?", "…")) else "."
+        super().__init__(f"{parameter}={value!r}: {problem}{stop}", remedy)
         self.args = (parameter, value, problem, remedy)  # what pickle hands back to __init__
         self.parameter = parameter
         self.value = value

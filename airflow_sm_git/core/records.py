@@ -130,7 +130,7 @@ def _parse(parameter: str, text: str) -> object:
         return json.loads(text)
     try:  # a template without native rendering gives Python's repr instead
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, TypeError, SyntaxError) as error:
         raise BadParameter(parameter, text, "is neither a record nor its JSON", "Pass the task's output.") from error
 
 
