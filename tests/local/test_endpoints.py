@@ -287,7 +287,7 @@ def test_a_model_process_that_dies_is_started_again(
         try:
             return str(ask(local_sagemaker, name))
         except ClientError as error:
-            return error.response["Error"]["Code"]
+            return str(error.response["Error"]["Code"])
 
     assert until(answer, lambda said: said != "ModelError") == "w"
 
