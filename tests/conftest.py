@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.airflow_runner"]
+
 # Before any test module is imported: importing Airflow reads its variables and writes into its home.
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AWS_"))]:
     del os.environ[_name]
