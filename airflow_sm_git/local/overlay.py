@@ -160,7 +160,8 @@ def installer() -> list[str]:
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv:
-        return [uv, "pip", "install", "--no-progress", "--python", sys.executable]
+        # Copies: a script that writes into its packages must not write into uv's cache through a hard link.
+        return [uv, "pip", "install", "--no-progress", "--link-mode", "copy", "--python", sys.executable]
     return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
 
 

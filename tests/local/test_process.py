@@ -1,0 +1,139 @@
+"""Programs run behind a guard: what they are given, what comes back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_sm_git.local.process import (
+    LONGEST_LINE,
+    Exit,
+    GuardedProcess,
+    ProcessError,
+    base_environment,
+    relocate,
+)
+
+
+def run(argv: list[str], **options: Any) -> tuple[Exit | None, list[str]]:
+    lines: list[str] = []
+    settings = {"env": {"PATH": os.environ["PATH"]}, "cwd": "/", **options}
+    end = GuardedProcess.start(argv, on_line=lines.append, **settings).wait(60)
+    return end, lines
+
+
+def python(script: str, **options: Any) -> tuple[Exit | None, list[str]]:
+    return run([sys.executable, "-I", "-S", "-c", script], **options)
+
+
+def test_all_lines_come_in_order_before_wait_returns_and_the_last_needs_no_newline() -> None:
+    end, lines = python("import os\nfor i in range(3000): print(i)\nos.sys.stdout.flush(); os.write(2, b'last')")
+    assert end == Exit(0)
+    assert lines == [*map(str, range(3000)), "last"]
+
+
+def test_the_exit_code_is_reported() -> None:
+    assert python("raise SystemExit(7)")[0] == Exit(7)
+
+
+def test_a_signal_is_reported_with_the_code_that_docker_gives_it() -> None:
+    assert python("import os; os.kill(os.getpid(), 11)")[0] == Exit(139, 11)
+
+
+def test_output_that_is_not_utf8_does_not_end_the_reading() -> None:
+    end, lines = python("import os; os.write(1, b'\\xff\\xfe\\nfine\\n')")
+    assert end == Exit(0)
+    assert lines[1] == "fine"
+
+
+def test_a_line_longer_than_a_log_event_comes_in_pieces() -> None:
+    _, lines = python(f"print('x' * {LONGEST_LINE + 10})")
+    assert [len(line) for line in lines] == [LONGEST_LINE, 10]
+
+
+def test_a_missing_program_is_an_error_that_names_it() -> None:
+    with pytest.raises(ProcessError, match=r"'/no/such/program'.*No such file"):
+        run(["/no/such/program"])
+
+
+def test_a_missing_working_directory_is_an_error_that_names_it() -> None:
+    with pytest.raises(ProcessError, match="/no/such/folder"):
+        run(["/bin/true"], cwd="/no/such/folder")
+
+
+def test_an_argument_with_a_nul_character_is_refused() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        run(["/bin/echo", "a\0b"])
+
+
+def test_the_environment_is_what_was_given_and_nothing_else() -> None:
+    _, lines = run(["/usr/bin/env"], env={"A": "1\n2", "B": "x=y", "EMPTY": ""})
+    assert sorted(lines) == ["2", "A=1", "B=x=y", "EMPTY="]
+
+
+def test_arguments_arrive_as_they_are() -> None:
+    arguments = ["", "a b", "ü\udcff", "--x=$HOME", "'\"\n"]
+    _, lines = run([sys.executable, "-I", "-c", "import sys; print(ascii(sys.argv[1:]))", *arguments])
+    assert lines == [ascii(arguments)]
+
+
+def test_standard_input_is_empty() -> None:
+    assert run(["/bin/cat"]) == (Exit(0), [])
+
+
+def test_a_program_sees_its_directory_as_opt_ml_and_the_host_does_not(tmp_path: Path) -> None:
+    (own := tmp_path / "ml").mkdir()
+    (own / "file").write_text("mine")
+    before = sorted(os.listdir("/opt"))
+    script = "cat /opt/ml/file; pwd; echo more > /opt/ml/written; ls /opt"
+    end, lines = run(["/bin/sh", "-c", script], opt_ml=own, cwd="/opt/ml")
+    assert end == Exit(0)
+    assert lines[0] in ("mine/opt/ml", f"mine{own}")
+    assert (own / "written").read_text() == "more\n"
+    assert sorted(os.listdir("/opt")) == before
+    assert set(before) <= set(lines[1:])
+
+
+def test_without_a_private_opt_ml_its_paths_are_rewritten_everywhere(tmp_path: Path) -> None:
+    (own := tmp_path / "ml").mkdir()
+    argv = ["/bin/sh", "-c", 'echo "$1"; pwd; echo $V', "sh", "--dir=/opt/ml/model"]
+    end, lines = run(argv, opt_ml=own, cwd="/opt/ml", env={"V": '["/opt/ml"]'}, mounts=False)
+    assert (end, lines) == (Exit(0), [f"--dir={own}/model", str(own), f'["{own}"]'])
+
+
+@pytest.mark.parametrize(
+    ("text", "moved"),
+    [
+        ("/opt/ml", "/new"),
+        ("/opt/ml/", "/new/"),
+        ('{"a":"/opt/ml/x","b":"/opt/ml"}', '{"a":"/new/x","b":"/new"}'),
+        ("/opt/ml2 /opt/ml-x /opt/ml.d", "/opt/ml2 /opt/ml-x /opt/ml.d"),
+        ("/opt/ml:/opt/ml/code", "/new:/new/code"),
+    ],
+)
+def test_only_paths_at_or_below_opt_ml_are_rewritten(text: str, moved: str) -> None:
+    assert relocate(text, Path("/new")) == moved
+
+
+def test_the_base_environment_is_an_allow_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AIRFLOW__CORE__FERNET_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "PYTHONPATH", "VIRTUAL_ENV"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("SSL_CERT_FILE", "/certificates")
+    monkeypatch.setenv("HOME", "/home/user")
+    environment = base_environment("/job/home", "/job/tmp")
+    assert "secret" not in environment.values()
+    assert environment["HOME"] == "/job/home"
+    assert environment["TMPDIR"] == "/job/tmp"
+    assert environment["SSL_CERT_FILE"] == "/certificates"
+
+
+def test_wait_gives_nothing_while_the_program_runs() -> None:
+    process = GuardedProcess.start(["/bin/sleep", "600"], env={}, cwd="/", on_line=print)
+    assert process.wait(0.01) is None
+    process.stop(30)
+    assert process.wait(60) == Exit(143, 15)
+    process.stop(30)  # nothing happens
