@@ -30,4 +30,16 @@ try:
 except ImportError:  # before 3.1
     from airflow.exceptions import AirflowSensorTimeout  # type: ignore[no-redef, attr-defined, unused-ignore]
 
-__all__ = ["AirflowFailException", "AirflowSensorTimeout", "AirflowSkipException", "conf", "mask_secret"]
+try:
+    from airflow.sdk import BaseHook
+except ImportError:  # before 3.1
+    from airflow.hooks.base import BaseHook  # type: ignore[no-redef, assignment, attr-defined, unused-ignore]
+
+__all__ = [
+    "AirflowFailException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "BaseHook",
+    "conf",
+    "mask_secret",
+]

@@ -5,6 +5,7 @@ Each can be given as ``AIRFLOW__SM_GIT__<NAME>`` too. They are read when a task 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,11 +37,26 @@ _DEFAULTS = {setting.name: setting.default for setting in TABLE}
 
 
 def get(name: str) -> str:
-    """The value of a setting of the table, as text."""
+    """The value of a setting of the table, as text.
+
+    The environment is looked at first, as Airflow does, and Airflow is asked only where it is configured: importing it
+    makes its folder, which ``airflow-sm-git local status`` must not.
+    """
+    variable = f"AIRFLOW__{SECTION}__{name}".upper()
+    if variable in os.environ:
+        return os.environ[variable].strip()
+    if not _airflow_is_configured(variable):
+        return _DEFAULTS[name]
     from airflow_sm_git.compat import conf
 
-    value = conf.get(SECTION, name, fallback=_DEFAULTS[name])
-    return str(value).strip()
+    return str(conf.get(SECTION, name, fallback=_DEFAULTS[name])).strip()
+
+
+def _airflow_is_configured(variable: str) -> bool:
+    if f"{variable}_CMD" in os.environ or f"{variable}_SECRET" in os.environ:
+        return True
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+    return Path(os.environ.get("AIRFLOW_CONFIG", home / "airflow.cfg")).expanduser().exists()
 
 
 def cache_dir() -> Path:
@@ -61,6 +77,13 @@ def allowed_schemes() -> frozenset[str]:
 def lease() -> timedelta:
     """How long what a run makes may live."""
     return timedelta(seconds=number("lease"))
+
+
+def default_deferrable() -> bool:
+    """Airflow's own ``[operators] default_deferrable``."""
+    from airflow_sm_git.compat import conf
+
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
 
 
 def number(name: str) -> int:

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow.sdk import BaseHook
-
 from airflow_sm_git import settings
 from airflow_sm_git.clients.git import GitClient
-from airflow_sm_git.compat import mask_secret
+from airflow_sm_git.compat import BaseHook, mask_secret
 from airflow_sm_git.core.errors import BadParameter, NotSupported
 from airflow_sm_git.core.source import Credentials, Source, check_url, parse_source
 
@@ -54,6 +52,24 @@ def git_client(credentials: Credentials | None = None) -> GitClient:
         timeout=float(settings.number("git_timeout")),
         cache_size=settings.number("cache_size"),
     )
+
+
+def commit_range(
+    *,
+    repo: str | None = None,
+    ref: str | None = None,
+    limit: int,
+    git_config: Mapping[str, Any] | None = None,
+    git_conn_id: str | None = None,
+) -> list[str]:
+    """The newest commits of a branch along first parents, to map a chain over; fetched once for all.
+
+    :param repo, ref, git_config, git_conn_id: as `GitCheckoutOperator`'s.
+    :param limit: how many at most.
+    :return: full SHAs, oldest first.
+    """
+    source = read_source(repo, ref, git_config, git_conn_id)
+    return [commit.commit for commit in git_client(source.credentials).commits(source, limit)]
 
 
 def _connection(git_conn_id: str) -> tuple[Credentials | None, str | None]:

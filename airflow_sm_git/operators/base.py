@@ -116,9 +116,9 @@ def is_deferrable(deferrable: bool | None) -> bool:
     """An operator's own choice, else Airflow's ``[operators] default_deferrable``."""
     if deferrable is not None:
         return deferrable
-    from airflow_sm_git.compat import conf
+    from airflow_sm_git import settings
 
-    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+    return settings.default_deferrable()
 
 
 def event_phase(event: Mapping[str, Any]) -> Phase:
