@@ -65,10 +65,15 @@ _REFUSES_COMMIT = re.compile(
 )
 _UNREACHABLE = re.compile(
     r"unable to access|Could not resolve|Connection (refused|reset|closed|timed out)|Could not read from remote"
-    r"|hung up|early EOF|RPC failed|unexpected disconnect|curl \d+|not found|returned error|Operation too slow"
-    r"|bytes of body are still expected|does not appear to be a git repository|transport '.*' not allowed"
-    r"|protocol error|No route to host|not valid: is this a git repository|invalid index-pack output",
+    r"|hung up|early EOF|RPC failed|unexpected disconnect|curl \d+|repository .*not found|returned error"
+    r"|Operation too slow|bytes of body are still expected|does not appear to be a git repository"
+    r"|transport '.*' not allowed|protocol error|No route to host|not valid: is this a git repository|invalid index-pack output",
     re.IGNORECASE,
+)
+_BROKEN_HERE = re.compile(
+    r"^(error|fatal): (packfile|index file|object|bad object|loose object|unable to (read|open|create)|inflate"
+    r"|bad config|cannot (lock|open)|missing|improper|not a git repository)",
+    re.MULTILINE,
 )
 
 
@@ -92,6 +97,8 @@ class CommandFailed(Exception):
     @property
     def is_remote(self) -> bool:
         """Whether the remote or the network is to blame, and not what lies on this machine."""
+        if _BROKEN_HERE.search(self.stderr):
+            return False
         return bool(_WANTS_LOGIN.search(self.stderr) or _UNREACHABLE.search(self.stderr))
 
     def explained(self, url: str) -> GitError:
