@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient
-from airflow_sm_git.core.names import MAX_NAME, read_tags
+from airflow_sm_git.core.names import content_base, read_tags
 
 _SUFFIX = 13  # a hyphen and twelve characters: what `names.content_name` appends
 
@@ -20,7 +20,7 @@ def drop_old_versions(
     """
     dropped = []
     for kind, name_in_use in zip(("EndpointConfig", "Model"), live, strict=True):
-        base = endpoint[-(MAX_NAME - _SUFFIX) :].strip("-")
+        base = content_base(endpoint)
         names = [name for name in client.names(kind, base) if name[:-_SUFFIX] == base]
         described = [client.describe(kind, name) for name in names]
         ours = [each for each in described if each and _is_ours(client, each[f"{kind}Arn"], namespace)]

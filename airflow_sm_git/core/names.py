@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from airflow_sm_git.core.errors import BadParameter
 
@@ -83,7 +84,20 @@ def content_name(base: str, content: object) -> str:
     :param base: the readable and owning part, such as the endpoint's name; its end, which identifies, is kept.
     :param content: the request that would create it, without its name and tags.
     """
-    return _name(base, short_hash(content), keep_end=True)
+    return f"{content_base(base)}-{short_hash(content)}"
+
+
+def content_base(base: str) -> str:
+    """What all content names of a base begin with, and no other base's do.
+
+    A base that is too long keeps its end; where it cannot stay as it is, a hash of it goes before.
+    """
+    room = MAX_NAME - _HASH_LENGTH - 1
+    readable = _readable(base)
+    if readable == base and len(base) <= room:
+        return base
+    mark = short_hash(base)
+    return f"{mark}-{readable[len(mark) + 1 - room :].strip('-')}"
 
 
 def check_name(parameter: str, value: str) -> str:
@@ -91,27 +105,30 @@ def check_name(parameter: str, value: str) -> str:
 
     :raises BadParameter: SageMaker would not take it.
     """
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not isinstance(value, str) or len(value) > MAX_NAME or not _NAME.fullmatch(value):
         raise BadParameter(
             parameter, value, "is not a SageMaker name", "Use 1 to 63 letters, digits and inner hyphens, no other sign."
         )
     return value
 
 
-def _name(prefix: str, suffix: str, *, keep_end: bool = False) -> str:
-    readable = re.sub(r"[^a-zA-Z0-9]+", "-", prefix).strip("-") or "sm-git"
-    room = MAX_NAME - len(suffix) - 1
-    cut = readable[-room:] if keep_end else readable[:room]
-    return f"{cut.strip('-')}-{suffix}"
+def _name(prefix: str, suffix: str) -> str:
+    return f"{_readable(prefix)[: MAX_NAME - len(suffix) - 1].strip('-')}-{suffix}"
+
+
+def _readable(text: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9]+", "-", text).strip("-") or "sm-git"
 
 
 def tag_value(text: str) -> str:
     """Write any text as a tag's value: other characters as ``=HH`` of their UTF-8, too long ones cut with a hash."""
-    encoded = "".join(c if _TAG_SAFE.match(c) else "".join(f"={b:02X}" for b in c.encode()) for c in text)
-    if len(encoded) <= MAX_TAG_VALUE:
-        return encoded
-    mark = f"~{short_hash(text)}".replace("~", "...")
-    return re.sub(r"=[0-9A-F]?$", "", encoded[: MAX_TAG_VALUE - len(mark)]) + mark
+    written = [c if _TAG_SAFE.match(c) else "".join(f"={b:02X}" for b in c.encode()) for c in text]
+    value = "".join(written)
+    if len(value) <= MAX_TAG_VALUE:
+        return value
+    mark = f"...{short_hash(text)}"
+    lengths = accumulate(len(c) for c in written)
+    return "".join(c for c, end in zip(written, lengths, strict=True) if end <= MAX_TAG_VALUE - len(mark)) + mark
 
 
 def read_tag_value(value: str) -> str:
