@@ -62,7 +62,9 @@ def test_another_schema_is_refused_by_number(schema: object) -> None:
         load(Checkout, "checkout", {**CHECKOUT, "schema": schema})
 
 
-@pytest.mark.parametrize("value", [None, 1, [], "null", "[1]", "'text'", "", "{{ ti }}", "{[]: 1}", "{", "__import__('os')"])
+@pytest.mark.parametrize(
+    "value", [None, 1, [], "null", "[1]", "'text'", "", "{{ ti }}", "{[]: 1}", "{", "__import__('os')"]
+)
 def test_what_is_no_record_is_refused_with_parameter_and_remedy(value: object) -> None:
     with pytest.raises(BadParameter) as caught:
         load(Checkout, "checkout", value)

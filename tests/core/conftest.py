@@ -1,0 +1,8 @@
+"""Property tests must not depend on how busy the machine is."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None, database=None, print_blob=True)
+settings.load_profile("tests")
