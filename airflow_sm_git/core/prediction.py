@@ -10,7 +10,7 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from airflow_sm_git.core.errors import BadParameter, PredictionError
@@ -50,7 +50,7 @@ def _encode(data: Any, content_type: str) -> bytes:
         )
     try:
         return writer(data).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, csv.Error) as error:
         raise BadParameter("data", data, f"cannot be written as {content_type}: {error}") from error
 
 
@@ -64,12 +64,12 @@ def decode(body: bytes, content_type: str) -> Any:
         if kind == JSON:
             return json.loads(body)
         if kind == JSON_LINES:
-            return [json.loads(line) for line in body.decode().splitlines() if line.strip()]
+            return [json.loads(line) for line in body.decode().split("\n") if line.strip()]
         if kind == CSV:
-            return list(csv.reader(io.StringIO(body.decode())))
+            return list(csv.reader(io.StringIO(body.decode(), newline="")))
         if kind.startswith("text/"):
             return body.decode()
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise PredictionError(
             f"The endpoint's answer is not the {content_type} that it says it is: {error}.",
             "Make output_fn return what its content type says.",
@@ -81,16 +81,24 @@ def _essence(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _json_lines(rows: Iterable[Any]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
+def _rows(data: Any) -> list[Any]:
+    if not isinstance(data, Iterable) or isinstance(data, Mapping):
+        raise TypeError(f"a {type(data).__name__} is no list of rows")
+    return list(data)
 
 
-def _csv(rows: Iterable[Any]) -> str:
-    lines = list(rows)
+def _json_lines(data: Any) -> str:
+    return "".join(json.dumps(row) + "\n" for row in _rows(data))
+
+
+def _csv(data: Any) -> str:
+    rows = _rows(data)
+    rows = rows if all(isinstance(row, list | tuple) for row in rows) else [rows]
+    nested = next((cell for row in rows for cell in row if isinstance(cell, list | tuple | Mapping)), None)
+    if nested is not None:
+        raise TypeError(f"a {type(nested).__name__} does not fit into a field")
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(
-        lines if all(isinstance(r, list | tuple) for r in lines) else [lines]
-    )
+    csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()
 
 
