@@ -25,8 +25,9 @@ def deep_merge(request: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
     for key, value in overrides.items():
         if value is None:
             merged.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = deep_merge(merged[key], value)
+        elif isinstance(value, Mapping):
+            below = merged.get(key)
+            merged[key] = deep_merge(below if isinstance(below, Mapping) else {}, value)
         else:
             merged[key] = value
     return merged
