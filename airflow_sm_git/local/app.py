@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from airflow_sm_git.local import wire
 from airflow_sm_git.local.auth import Request, Verifier, claimed_service, family, lower
+from airflow_sm_git.local.control import Control
 from airflow_sm_git.local.errors import ApiError, api_error
 from airflow_sm_git.local.exchange import Exchange
 from airflow_sm_git.local.identity import Iam, Sts
@@ -34,32 +33,9 @@ from airflow_sm_git.local.state import Info, State
 
 BODY_LIMIT = 8 << 20
 INVOCATION_LIMIT = 26_214_400  # SageMaker Runtime API reference, InvokeEndpoint, Body
+DRAIN_LIMIT = 64 << 20
 _INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 _log = logging.getLogger(__name__)
-
-
-class Invocation(Protocol):
-    """An endpoint's answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class ControlPlane(Protocol):
-    """What the server needs of SageMaker. Every method but ``start`` and ``stop`` runs in many threads at once."""
-
-    def start(self) -> None:
-        """Take up what an earlier server left."""
-
-    def stop(self) -> None:
-        """End all processes."""
-
-    def handle(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Answer an action of the SageMaker API. Raises :class:`ApiError`."""
-
-    def invoke(self, endpoint: str, headers: Mapping[str, str], body: bytes) -> Invocation:
-        """Answer InvokeEndpoint; header names are in lower case. Raises :class:`ApiError`."""
 
 
 class Server:
@@ -84,7 +60,7 @@ class Server:
         self._s3 = S3(self.objects, info, self._pool)
         self._query = {"sts": Sts(info), "iam": Iam(info, state.roles)}
         self._logs_api = LogsApi(self.logs, info)
-        self.control = _control(state, self.objects, self.logs)
+        self.control = Control(state, self.objects, self.logs)
         self._requests = os.open(state.requests, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     @asynccontextmanager
@@ -122,6 +98,8 @@ class Server:
             _log.exception("%s %s", exchange.action, exchange.resource)
             error = "InternalFailure"
             response = self._refuse(exchange, api_error("any.internal", reason=f"{type(crash).__name__}: {crash}"))
+        if error and _has_body(request) and not await _settled(exchange):
+            response.headers["connection"] = "close"
         response.headers["x-amzn-RequestId"] = response.headers["x-amz-request-id"] = exchange.id
         self._record(exchange, response.status_code, error)
         await response(scope, receive, send)
@@ -180,35 +158,23 @@ class Server:
         os.write(self._requests, json.dumps(line).encode() + b"\n")
 
 
+def _has_body(request: Request) -> bool:
+    return request.header("content-length") not in ("", "0") or bool(request.header("transfer-encoding"))
+
+
+async def _settled(exchange: Exchange) -> bool:
+    try:
+        return await exchange.settle(DRAIN_LIMIT)
+    except ClientDisconnect:
+        return False
+
+
 def _resource(action: str, body: dict[str, Any]) -> str:
     noun = re.sub(r"^[A-Z][a-z]+", "", action)
     for key in (f"{noun}Name", "TrainingJobName", "EndpointName", "ModelName", "ResourceArn", "logGroupName"):
         if isinstance(value := body.get(key), str):
             return value
     return ""
-
-
-def _control(state: State, objects: ObjectStore, logs: LogStore) -> ControlPlane:
-    try:
-        module = importlib.import_module("airflow_sm_git.local.control")
-    except ModuleNotFoundError:
-        return _NoControl()
-    control: ControlPlane = module.Control(state, objects, logs)
-    return control
-
-
-class _NoControl:
-    def start(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-    def handle(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
-        raise api_error("json.unknown_action")
-
-    def invoke(self, endpoint: str, headers: Mapping[str, str], body: bytes) -> Invocation:
-        raise api_error("json.unknown_action")
 
 
 def build(state: State) -> Starlette:
@@ -218,4 +184,7 @@ def build(state: State) -> Starlette:
     :raises ValueError: it has not.
     """
     server = Server(state)
-    return Starlette(routes=[Mount("/", app=server)], lifespan=server.lifespan)
+    application = Starlette(lifespan=server.lifespan)
+    # Not a route: routes match decoded paths, and a key may hold what their patterns do not.
+    application.router.default = server
+    return application

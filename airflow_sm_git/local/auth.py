@@ -97,6 +97,8 @@ class Verifier:
         :param now: the time, for tests.
         :raises ApiError: the refusal, by the name that the service gives it.
         """
+        if "AWSAccessKeyId=" in request.query:
+            raise api_error("s3.old_signature")
         claim = _from_query(request) if "X-Amz-Signature=" in request.query else _from_header(request)
         names = family(claim.service)
         if not hmac.compare_digest(claim.key_id, self._key_id):

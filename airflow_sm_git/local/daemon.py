@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -60,7 +60,7 @@ def stop(root: Path) -> bool:
         return False
     with _only_one(state):
         info = state.load_info()
-        process = _process(info) if info else None
+        process = _process(state, info) if info else None
         if process is None:
             return False
         _end(process)
@@ -69,8 +69,9 @@ def stop(root: Path) -> bool:
 
 def status(root: Path) -> Info | None:
     """The running server's coordinates, or None where none answers."""
-    info = State(root.resolve()).load_info()
-    return info if info and _process(info) and _healthy(info) else None
+    state = State(root.resolve())
+    info = state.load_info()
+    return info if info and _process(state, info) and _healthy(info) else None
 
 
 def env(root: Path) -> dict[str, str]:
@@ -150,8 +151,11 @@ def _launch(state: State, port: int) -> None:
             raise StartFailed("The local SageMaker did not start. " + "\n".join(said.splitlines()[-_TAIL:]))
 
 
-def _process(info: Info) -> psutil.Process | None:
-    """The server's process, if it still is that one: a pid alone may have been given to another."""
+def _process(state: State, info: Info) -> psutil.Process | None:
+    """The server's process, if it still is that one: a pid alone may have been given to another program."""
+    with suppress(BlockingIOError), state.lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
     try:
         process = psutil.Process(info.pid)
         same = abs(process.create_time() - info.started) < 2 and process.status() != psutil.STATUS_ZOMBIE

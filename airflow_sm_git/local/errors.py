@@ -72,6 +72,7 @@ _SIGNATURE = (
 _S3_SIGNATURE = (
     "The request signature we calculated does not match the signature you provided. Check your key and signing method."
 )
+_OLD = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
 _UPLOAD = (
     "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or "
     "completed."
@@ -125,6 +126,7 @@ CATALOGUE: tuple[Entry, ...] = (
             "There were headers present in the request which were not signed",
             _S3,
         ),
+        ("s3.old_signature", "InvalidRequest", 400, _OLD, _S3),
         (
             "s3.malformed_auth",
             "AuthorizationHeaderMalformed",

@@ -30,20 +30,35 @@ class Exchange:
     service: str = ""
     action: str = ""
     resource: str = ""
+    drained: bool = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives.
 
         :raises ClientDisconnect: the client went away before its end.
         """
-        more = True
-        while more:
+        while not self.drained:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
+            self.drained = not message.get("more_body", False)
             if data := message.get("body", b""):
                 yield data
-            more = message.get("more_body", False)
+
+    async def settle(self, limit: int) -> bool:
+        """Make the connection fit for another request after a refusal; False where it must be closed instead.
+
+        A client that waits for "100 Continue" never sends the body of a refused request. Others are sending it
+        already and read the answer afterwards only.
+
+        :param limit: bytes to read and forget at most.
+        """
+        if not self.drained and self.request.header("expect").lower() != "100-continue":
+            async for chunk in self.chunks():
+                limit -= len(chunk)
+                if limit < 0:
+                    break
+        return self.drained
 
     async def body(self, limit: int) -> bytes:
         """The whole body.

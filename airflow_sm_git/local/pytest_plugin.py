@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,19 @@ class LocalSageMaker:
 
         :param options: further arguments of ``boto3.client``; they win.
         """
-        import boto3
-
         defaults = {
             "endpoint_url": self.info.url,
             "region_name": self.info.region,
             "aws_access_key_id": self.info.access_key_id,
             "aws_secret_access_key": self.info.secret_access_key,
         }
-        return boto3.session.Session().client(service, **{**defaults, **options})
+        return self._session.client(service, **{**defaults, **options})
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
+
+        return boto3.session.Session()
 
     def requests(self) -> list[dict[str, Any]]:
         """Every request so far: time, service, action, resource, status, error."""

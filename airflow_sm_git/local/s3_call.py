@@ -154,8 +154,8 @@ def checksum_headers(meta: ObjectMeta) -> dict[str, str]:
     return {f"x-amz-checksum-{algorithm}": value, "x-amz-checksum-type": meta.about.checksum_type}
 
 
-def read_headers(call: S3Call, meta: ObjectMeta) -> dict[str, str]:
-    """The headers that answer a read, without its length and range."""
+def read_headers(call: S3Call, meta: ObjectMeta, *, partial: bool) -> dict[str, str]:
+    """The headers that answer a read, without its length and range. A part has no checksum: it is the whole's."""
     headers = {
         "Accept-Ranges": "bytes",
         "Last-Modified": wire.http_date(meta.modified),
@@ -165,7 +165,7 @@ def read_headers(call: S3Call, meta: ObjectMeta) -> dict[str, str]:
         **meta.about.headers,
         **{f"{_META}{name}": value for name, value in meta.about.metadata.items()},
     }
-    if call.header("x-amz-checksum-mode").upper() == "ENABLED":
+    if call.header("x-amz-checksum-mode").upper() == "ENABLED" and not partial:
         headers |= checksum_headers(meta)
     overrides = {name.removeprefix("response-"): value for name, value in call.query.items() if name[:9] == "response-"}
     return {name: value for name, value in headers.items() if name.lower() not in overrides} | overrides

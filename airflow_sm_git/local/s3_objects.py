@@ -32,7 +32,7 @@ def head(call: S3Call) -> Response:
     meta = call.store.head(call.bucket, call.key)
     call.read_condition(meta)
     _, length, headers = _span(call, meta.size)
-    headers |= read_headers(call, meta) | {"Content-Length": str(length)}
+    headers |= read_headers(call, meta, partial=bool(headers)) | {"Content-Length": str(length)}
     return Response(None, 206 if "Content-Range" in headers else 200, headers)
 
 
@@ -42,7 +42,7 @@ def get(call: S3Call) -> Response:
     try:
         call.read_condition(meta)
         start, length, headers = _span(call, meta.size)
-        headers |= read_headers(call, meta) | {"Content-Length": str(length)}
+        headers |= read_headers(call, meta, partial=bool(headers)) | {"Content-Length": str(length)}
         status = 206 if "Content-Range" in headers else 200
         file.seek(start)
         if length <= _PIECE:

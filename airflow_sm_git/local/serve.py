@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -81,13 +82,19 @@ def run(root: Path, port: int, ready: int = -1) -> int:
 
 def _lock(state: State) -> TextIO | None:
     """The lock that only one server of a directory can hold; it ends with the process, however that ends."""
-    file = (state.root / "server.lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    file = state.lock.open("w")
+    # Who asks whether a server runs (``daemon``) holds the lock for a moment.
+    deadline = time.monotonic() + 1
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.close()
+                return None
+            time.sleep(0.01)
+        else:
+            return file
 
 
 def _info(state: State, port: int) -> Info:

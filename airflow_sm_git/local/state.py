@@ -93,6 +93,11 @@ class State:
         return self.root / "info.json"
 
     @property
+    def lock(self) -> Path:
+        """The file that a running server holds locked."""
+        return self.root / "server.lock"
+
+    @property
     def marker(self) -> Path:
         """The file that says that this directory is ours to delete."""
         return self.root / _MARKER
