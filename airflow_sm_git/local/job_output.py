@@ -65,7 +65,7 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def failure_reason(name: str, code: int, message: str, command: str, signal: int | None = None) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import selectors
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,24 @@ class ProcessError(Exception):
     """A program could not be started; the text says which and why."""
 
 
+class _Lines:
+    """Cuts bytes into lines of at most :data:`LONGEST_LINE` and hands them on."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take more bytes; none at all ends the last line."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if self._rest and (not data or len(self._rest) >= LONGEST_LINE):
+            lines.append(self._rest)
+            self._rest = b""
+        for line in lines:
+            for start in range(0, max(1, len(line)), LONGEST_LINE):
+                self._on_line(line[start : start + LONGEST_LINE].decode(errors="replace"))
+
+
 class GuardedProcess:
     """One running program. Made by :meth:`start`."""
 
@@ -68,6 +87,8 @@ class GuardedProcess:
         """Whether the program sees its directory as ``/opt/ml``."""
         self.pid = 0
         """The program's process id, in the server's own numbering."""
+        self.failure: Exception | None = None
+        """What ``on_line`` raised, if it did: the program was then stopped."""
         self._popen = popen
         self._report = report
         self._exit: Exit | None = None
@@ -149,17 +170,34 @@ class GuardedProcess:
         _send(self._popen, *fields, lock=self._sending)
 
     def _watch(self, on_line: Callable[[str], None]) -> None:
-        if self._popen.stdout is None:
-            raise AssertionError("the guard was started without a pipe")
+        lines = _Lines(on_line)
         try:
-            for line in iter(lambda: self._popen.stdout.readline(LONGEST_LINE), b""):  # type: ignore[union-attr]  # checked
-                on_line(line.decode(errors="replace").rstrip("\n"))
+            for data in self._read():
+                if self.failure is None:
+                    try:
+                        lines.feed(data)
+                    except Exception as error:
+                        # The output is still read, so that the program does not block on it while it ends.
+                        self.failure = error
+                        self.stop(ORPHAN_GRACE)
         finally:
             last = self._report.readline().split()
             # A guard that was itself killed leaves no report; the kernel then killed the program (PR_SET_PDEATHSIG).
             self._exit = Exit(int(last[1]), int(last[2]) or None) if len(last) == 3 else Exit(137, 9)
             self._close()
             self._ended.set()
+
+    def _read(self) -> Iterator[bytes]:
+        """The output, until its end or the guard's (what got away may hold the pipe open for ever). Last comes b""."""
+        if self._popen.stdout is None:
+            raise AssertionError("the guard was started without a pipe")
+        output = self._popen.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            selector.register(self._report, selectors.EVENT_READ)
+            while output in {key.fd for key, _ in selector.select()} and (data := os.read(output, 1 << 16)):
+                yield data
+        yield b""
 
     def _close(self) -> None:
         with self._sending:

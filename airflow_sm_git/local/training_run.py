@@ -89,7 +89,7 @@ class TrainingRun:
     :param request: a CreateTrainingJob request, already validated.
     :param workspace: directory for its files; made by :meth:`run`, and gone when that returns.
     :param objects: where S3 objects are.
-    :param log: called with every line for the job's log stream, from one thread at a time.
+    :param log: called with every line for the job's log stream, from more than one thread.
     :param overlays: where environments made from requirements.txt are kept.
     :param on_phase: called with ``Downloading``, ``Training``, ``Uploading`` as each begins.
     :param aws: ``AWS_*`` variables with which the script reaches the local services.
@@ -135,8 +135,13 @@ class TrainingRun:
         """What was captured so far."""
         return list(self._output.metrics)
 
-    def stop(self) -> None:
-        """Stop the job: SIGTERM, after the grace SIGKILL. Returns at once; may be called at any time, and again."""
+    def stop(self, grace: float | None = None) -> None:
+        """Stop the job: SIGTERM, after the grace SIGKILL. Returns at once; may be called at any time, and again.
+
+        :param grace: seconds, instead of those given when it was made.
+        """
+        if grace is not None:
+            self._grace = grace
         self._stop("Stopped")
 
     def run(self) -> Outcome:
@@ -331,6 +336,8 @@ class TrainingRun:
         self._running(process)
         end = process.wait()
         self._running(None)
+        if process.failure:
+            raise process.failure
         return end or Exit(1)
 
     def _why(self, end: Exit, argv: list[str], workspace: Workspace) -> str:

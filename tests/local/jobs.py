@@ -132,12 +132,15 @@ class Lab:
             "StoppingCondition": {"MaxRuntimeInSeconds": 600},
             **{name: value for name, value in more.items() if name[0].isupper()},
         }
-        options = {"on_phase": self.phases.append, **{k: v for k, v in more.items() if not k[0].isupper()}}
+        options = {
+            "on_phase": self.phases.append,
+            "log": self.lines.append,
+            **{k: v for k, v in more.items() if not k[0].isupper()},
+        }
         return TrainingRun(
             request,
             workspace=self.root / "job",
             objects=self.objects,
-            log=self.lines.append,
             overlays=self.root / "overlays",
             **options,
         )

@@ -70,9 +70,9 @@ def test_the_end_of_the_program_is_the_end_of_what_it_left_in_the_background() -
 
 def test_one_that_ends_on_sigterm_can_clean_up_first() -> None:
     script = """
-    import signal, sys, time
+    import os, signal, sys, time
     def end(*_):
-        print("cleaned up", flush=True)
+        os.write(1, b"cleaned up")  # not print: the signal may arrive within one
         sys.exit(5)
     signal.signal(signal.SIGTERM, end)
     print("pids", flush=True)
@@ -87,8 +87,8 @@ def test_one_that_ends_on_sigterm_can_clean_up_first() -> None:
 
 def test_a_shell_that_ends_at_once_does_not_take_the_grace_from_its_child() -> None:
     inner = (
-        "import signal, sys, time; "
-        "signal.signal(15, lambda *_: (time.sleep(0.3), print('saved', flush=True), sys.exit())); "
+        "import os, signal, sys, time; "
+        "signal.signal(15, lambda *_: (time.sleep(0.3), os.write(1, b'saved'), sys.exit())); "
         "print('pids', flush=True); time.sleep(600)"
     )
     lines: list[str] = []

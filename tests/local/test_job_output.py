@@ -21,9 +21,10 @@ def test_two_values_in_one_line_are_two_values() -> None:
     assert [m.value for m in output.metrics] == [1.0, 2.0]
 
 
-def test_not_a_number_is_not_a_metric() -> None:
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "", "one"])
+def test_what_is_no_finite_number_is_not_a_metric(text: str) -> None:
     output = JobOutput([{"Name": "x", "Regex": "x=(.*)"}])
-    output.feed("x=nan")
+    output.feed(f"x={text}")
     assert output.metrics == []
 
 

@@ -51,8 +51,14 @@ def test_output_that_is_not_utf8_does_not_end_the_reading() -> None:
 
 
 def test_a_line_longer_than_a_log_event_comes_in_pieces() -> None:
-    _, lines = python(f"print('x' * {LONGEST_LINE + 10})")
-    assert [len(line) for line in lines] == [LONGEST_LINE, 10]
+    _, lines = python(f"print('x' * {3 * LONGEST_LINE + 10}); print('short')")
+    assert max(len(line) for line in lines) <= LONGEST_LINE
+    assert "".join(lines) == "x" * (3 * LONGEST_LINE + 10) + "short"
+    assert lines[-1] == "short"
+
+
+def test_empty_lines_are_lines() -> None:
+    assert python("print(); print('a'); print()")[1] == ["", "a", ""]
 
 
 def test_a_missing_program_is_an_error_that_names_it() -> None:
@@ -137,3 +143,15 @@ def test_wait_gives_nothing_while_the_program_runs() -> None:
     process.stop(30)
     assert process.wait(60) == Exit(143, 15)
     process.stop(30)  # nothing happens
+
+
+def test_a_reader_that_fails_ends_the_program_and_is_not_hidden() -> None:
+    def broken(line: str) -> None:
+        raise RuntimeError(line)
+
+    script = "while True: print('x' * 5000, flush=True)"
+    process = GuardedProcess.start([sys.executable, "-I", "-c", script], env={}, cwd="/", on_line=broken)
+    end = process.wait(60)
+    assert end
+    assert end.code != 0
+    assert isinstance(process.failure, RuntimeError)

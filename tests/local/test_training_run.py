@@ -344,6 +344,14 @@ def test_an_error_of_our_own_ends_the_job_and_is_called_ours(lab: Lab) -> None:
     assert outcome.failure_reason == "InternalServerError: RuntimeError: the server's database is gone"
 
 
+def test_a_log_that_cannot_be_written_ends_the_job_and_is_called_ours(lab: Lab) -> None:
+    def full(_: str) -> None:
+        raise OSError("the disk is full")
+
+    outcome = lab.train("import time\nwhile True: print('x', flush=True); time.sleep(0.01)", log=full)
+    assert outcome.failure_reason == "InternalServerError: OSError: the disk is full"
+
+
 def test_an_empty_job_takes_little_time(lab: Lab) -> None:
     began = time.monotonic()
     assert lab.train("").status == "Completed"
