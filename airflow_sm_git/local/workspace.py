@@ -10,6 +10,7 @@ import json
 import os
 import posixpath
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -64,10 +65,12 @@ class Workspace:
             os.chmod(path, 0o700)
             function(path)
 
-        try:
-            shutil.rmtree(self.root, onerror=force)
-        except FileNotFoundError:
+        if not self.root.exists():
             return
+        if sys.version_info >= (3, 12):
+            shutil.rmtree(self.root, onexc=force)
+        else:
+            shutil.rmtree(self.root, onerror=force)
 
     def write_config(self, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Write the JSON files of ``/opt/ml/input/config``."""
