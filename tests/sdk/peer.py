@@ -1,0 +1,53 @@
+"""Run a program under the SageMaker SDK's own environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.peer_environments import peer_python
+
+REQUIREMENTS = ["sagemaker==2.257.7"]
+_HERE = Path(__file__).resolve().parent
+
+
+def run_under_sdk(program: str, argument: object, *, env: Mapping[str, str], home: Path) -> Any:
+    """Run a program of this folder; it reads ``argument`` as JSON and prints its result as JSON in the last line.
+
+    :param program: its file name.
+    :param env: the variables that lead it to a server; of the caller's own it gets none but the certificates'.
+    :param home: an empty directory: where it works, and its HOME.
+    """
+    python = peer_python("sagemaker-sdk", REQUIREMENTS)
+    # Its telemetry goes to a fixed host on the internet; this configuration is the documented way to leave it out.
+    config = home / "sagemaker.yaml"
+    config.write_text("SchemaVersion: '1.0'\nSageMaker:\n  PythonSDK:\n    Modules:\n      TelemetryOptOut: true\n")
+    environment = {
+        **{name: value for name, value in os.environ.items() if "CERT" in name or "_CA_" in name},
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": str(config),
+        "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
+        **env,
+    }
+    done = subprocess.run(
+        [str(python), str(_HERE / program)],
+        input=json.dumps(argument),
+        env=environment,
+        cwd=home,
+        umask=0o022,  # git checks files out under it, and the SDK packages their modes
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    said = f"{done.stdout[-8000:]}\n{done.stderr[-8000:]}"
+    assert done.returncode == 0, said
+    return json.loads(done.stdout.splitlines()[-1])
