@@ -99,12 +99,16 @@ class MirrorCache:
 
 
 class Mirror:
-    """The mirror of one remote: hands out objects, fetching what is missing, and rebuilding what is broken."""
+    """The mirror of one remote: hands out objects, fetching what is missing, and rebuilding what is broken.
+
+    :param path: its folder; the lock lies beside it.
+    :param url: of the remote.
+    """
 
     def __init__(self, cache: MirrorCache, runner: GitRunner, path: Path, url: str) -> None:
         self._cache = cache
         self._runner = runner
-        self._path = path
+        self.path = path
         self.url = url
 
     @contextlib.contextmanager
@@ -120,22 +124,22 @@ class Mirror:
         :raises RemoteError: the remote cannot be read.
         """
         for attempt in range(3):
-            with self._cache.locked(self._path, exclusive=False):
+            with self._cache.locked(self.path, exclusive=False):
                 held = self._look(kind, wanted)
                 if held:
                     yield held
                     return
-            with self._cache.locked(self._path, exclusive=True) as lock:
+            with self._cache.locked(self.path, exclusive=True) as lock:
                 # Fetched, and still missing: what lies there hides what was fetched.
                 self._prepare(kind, afresh=attempt > 0)
                 if not self._look(kind, wanted):
                     self._fetch(kind, lock, fetch)
-            self._cache.evict(self._path)
+            self._cache.evict(self.path)
         raise GitError(f"The mirror of {self.url} does not keep what is fetched into it.", "Is the disk full?")
 
     def holds(self, kind: str, wanted: Collection[str]) -> bool:
         """Whether all ``wanted`` objects are here already."""
-        with self._cache.locked(self._path, exclusive=False):
+        with self._cache.locked(self.path, exclusive=False):
             return self._look(kind, wanted) is not None
 
     def update(self, kind: str, fetch: Callable[[Fetcher], None]) -> None:
@@ -144,23 +148,23 @@ class Mirror:
         :raises Refused: the remote will not give an object by name.
         :raises RemoteError: the remote cannot be read.
         """
-        with self._cache.locked(self._path, exclusive=True) as lock:
+        with self._cache.locked(self.path, exclusive=True) as lock:
             self._prepare(kind, afresh=False)
             self._fetch(kind, lock, fetch)
-        self._cache.evict(self._path)
+        self._cache.evict(self.path)
 
     @contextlib.contextmanager
     def reading(self, kind: str) -> Iterator[Objects]:
         """Hold a repository as it is."""
-        with self._cache.locked(self._path, exclusive=False):
-            if not _is_sound(self._path / kind):
+        with self._cache.locked(self.path, exclusive=False):
+            if not _is_sound(self.path / kind):
                 raise BrokenMirror(f"there is no sound {kind} repository")
-            yield Objects(self._runner, self._path / kind)
+            yield Objects(self._runner, self.path / kind)
 
     def rebuild(self) -> None:
         """Throw everything away; the next use fetches again."""
-        with self._cache.locked(self._path, exclusive=True):
-            shutil.rmtree(self._path, ignore_errors=True)
+        with self._cache.locked(self.path, exclusive=True):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def list_remote(self, *patterns: str) -> dict[str, str]:
         """What the remote calls its refs: object names by ref, ``ref^{}`` for what a tag points to.
@@ -184,7 +188,7 @@ class Mirror:
         return refs
 
     def _look(self, kind: str, wanted: Collection[str]) -> tuple[Objects, dict[str, ObjectInfo]] | None:
-        directory = self._path / kind
+        directory = self.path / kind
         if not _is_sound(directory):
             return None
         objects = Objects(self._runner, directory)
@@ -194,16 +198,16 @@ class Mirror:
             return None
         if len(infos) < len(set(wanted)):
             return None
-        os.utime(self._path)
+        os.utime(self.path)
         return objects, infos
 
     def _prepare(self, kind: str, *, afresh: bool) -> None:
         """Make a sound, perhaps empty, repository. Under the exclusive lock no git is at work in it."""
-        directory = self._path / kind
+        directory = self.path / kind
         if afresh or not _is_sound(directory) or len(list(directory.glob("objects/pack/*.pack"))) > _MOST_PACKS:
             shutil.rmtree(directory, ignore_errors=True)
-            self._path.mkdir(mode=0o700, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix="new-", dir=self._path))
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix="new-", dir=self.path))
             for name in ("objects/pack", "refs/heads"):
                 (fresh / name).mkdir(parents=True)
             (fresh / "HEAD").write_text(_HEAD)
@@ -211,11 +215,11 @@ class Mirror:
             fresh.rename(directory)
         for leftover in (*directory.rglob("*.lock"), *directory.glob("objects/pack/tmp_*")):
             leftover.unlink(missing_ok=True)
-        for leftover in self._path.glob("new-*"):
+        for leftover in self.path.glob("new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def _fetch(self, kind: str, lock: int, fetch: Callable[[Fetcher], None]) -> None:
-        fetcher = Fetcher(self._runner, self._path / kind, Remote(self.url, _FILTERS[kind]), lock)
+        fetcher = Fetcher(self._runner, self.path / kind, Remote(self.url, _FILTERS[kind]), lock)
         try:
             fetch(fetcher)
         except CommandFailed as error:

@@ -67,7 +67,8 @@ _UNREACHABLE = re.compile(
     r"unable to access|Could not resolve|Connection (refused|reset|closed|timed out)|Could not read from remote"
     r"|hung up|early EOF|RPC failed|unexpected disconnect|curl \d+|repository .*not found|returned error"
     r"|Operation too slow|bytes of body are still expected|does not appear to be a git repository"
-    r"|transport '.*' not allowed|protocol error|No route to host|not valid: is this a git repository|invalid index-pack output",
+    r"|transport '.*' not allowed|protocol error|No route to host"
+    r"|not valid: is this a git repository|invalid index-pack output",
     re.IGNORECASE,
 )
 _BROKEN_HERE = re.compile(

@@ -3,11 +3,15 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import time
+import zlib
 from pathlib import Path
 
 import pytest
 
 from airflow_sm_git.clients.git import GitClient
+from airflow_sm_git.clients.git_mirror import MirrorCache
+from airflow_sm_git.clients.git_process import GitRunner
 from airflow_sm_git.core.errors import (
     CommitGone,
 )
@@ -21,6 +25,8 @@ from tests.clients.packaging import (
     start_another_process,
 )
 from tests.git_server import GitServer, Repository, git
+
+NO_GIT = GitRunner(Path("/nowhere"), allowed_schemes=(), credentials=None, timeout=1)
 
 
 def test_only_the_blobs_that_are_packaged_are_received(
@@ -49,7 +55,11 @@ def test_two_processes_at_once_fetch_one_pack_each_thing(
     repository: Repository, server: GitServer, tmp_path: Path
 ) -> None:
     commit = fixed(repository)
-    started = [start_another_process(tmp_path / "c", server.url("models.git"), commit) for _ in range(4)]
+    cache = MirrorCache(tmp_path / "c/mirrors", NO_GIT, size=0, timeout=60)
+    with cache.locked(cache.mirror(server.url("models.git")).path, exclusive=False):  # all find nothing, and wait
+        started = [start_another_process(tmp_path / "c", server.url("models.git"), commit) for _ in range(4)]
+        time.sleep(2)
+    assert not server.requests
     assert [finished(process) for process in started] == [[DIGEST, ""]] * 4
     assert server.packs == 2  # the commit with its trees; the blobs
 
@@ -87,6 +97,20 @@ def lose_packs(mirror: Path) -> None:
         pack.unlink()
 
 
+def swap_a_blob(mirror: Path) -> None:
+    """Leave a blob that git reads without complaint, and whose content is not what its name says."""
+    name = git("hash-object", "--stdin", stdin=FILES["src/train.py"])
+    for pack in mirror.glob("objects/objects/pack/*.pack"):
+        content = pack.read_bytes()
+        for path in pack.parent.glob(f"{pack.stem}.*"):
+            path.unlink()
+        git("-C", mirror / "objects", "unpack-objects", "-q", stdin=content)
+    wrong = FILES["src/train.py"].replace(b"train", b"evil!")
+    loose = mirror / "objects/objects" / name[:2] / name[2:]
+    loose.chmod(0o600)
+    loose.write_bytes(zlib.compress(b"blob %d\0" % len(wrong) + wrong))
+
+
 def leave_locks(mirror: Path) -> None:
     lose_packs(mirror)
     (mirror / "objects/shallow.lock").touch()
@@ -94,7 +118,8 @@ def leave_locks(mirror: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [damage_head, damage_config, damage_packs, damage_blobs, damage_indexes, lose_packs, leave_locks]
+    "damage",
+    [damage_head, damage_config, damage_packs, damage_blobs, damage_indexes, swap_a_blob, lose_packs, leave_locks],
 )
 def test_a_broken_mirror_is_rebuilt(repository: Repository, client: GitClient, tmp_path: Path, damage: object) -> None:
     commit = fixed(repository)

@@ -31,6 +31,7 @@ def test_a_remote_that_is_not_there_is_said_to_be(server: GitServer, client: Git
         client.resolve(Source("http://127.0.0.1:1/x.git"))
 
 
+@pytest.mark.timeout(40)  # git itself gives up after 60 s
 def test_a_remote_that_stalls_is_given_up_and_leaves_no_process(
     repository: Repository, server: GitServer, tmp_path: Path
 ) -> None:
