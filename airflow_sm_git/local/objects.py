@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -86,12 +86,15 @@ class Blob:
 
     :param path: the file, which must not exist yet.
     :param algorithm: a checksum to compute besides MD5 and SHA-256.
+
+    ``kept`` says that the index names it.
     """
 
     def __init__(self, path: Path, algorithm: str | None = None) -> None:
         path.parent.mkdir(exist_ok=True)
         self.path = path
         self.size = 0
+        self.kept = False
         self.md5 = hashlib.md5(usedforsecurity=False)
         self.sha256 = hashlib.sha256()
         self.checksum = Checksum(algorithm) if algorithm else None
@@ -272,23 +275,15 @@ class ObjectStore:
 
     # Writing in steps
 
-    def incoming(self, algorithm: str | None = None) -> AbstractContextManager[Blob]:
-        """A new blob; dropped at the end of the ``with`` block unless committed in it."""
-        return self._incoming(algorithm)
-
     @contextmanager
-    def _incoming(self, algorithm: str | None) -> Iterator[Blob]:
+    def incoming(self, algorithm: str | None = None) -> Iterator[Blob]:
+        """A new blob; dropped at the end of the ``with`` block unless committed in it."""
         blob = Blob(self.blob_path(uuid.uuid4().hex), algorithm)
         try:
             yield blob
         finally:
-            if not self._kept(blob):
+            if not blob.kept:
                 blob.drop()
-
-    def _kept(self, blob: Blob) -> bool:
-        query = "SELECT 1 FROM objects WHERE blob = ?1 UNION ALL SELECT 1 FROM parts WHERE blob = ?1"
-        with self.lock:
-            return self.database.execute(query, (blob.path.name,)).fetchone() is not None
 
     def commit(
         self, bucket: str, key: str, blob: Blob, about: About, *, etag: str = "", condition: Condition | None = None
@@ -308,6 +303,7 @@ class ObjectStore:
                 condition(old[0] if old else None)
             row = (bucket, key, blob.path.name, meta.size, meta.etag, meta.modified, about.dump())
             db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        blob.kept = True
         if old:
             self.blob_path(old[1]).unlink(missing_ok=True)
         return meta

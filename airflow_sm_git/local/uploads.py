@@ -88,6 +88,7 @@ class Uploads:
             old = db.execute("SELECT blob FROM parts WHERE upload = ? AND number = ?", (upload, number)).fetchone()
             row = (upload, number, blob.path.name, blob.size, blob.md5.hexdigest(), time.time(), checksum)
             db.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        blob.kept = True
         if old:
             self._store.blob_path(old[0]).unlink(missing_ok=True)
 

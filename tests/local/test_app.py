@@ -148,7 +148,7 @@ def test_a_client_that_goes_away_in_the_middle_leaves_no_blob(local_sagemaker: L
         head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{local_sagemaker.info.port}\r\nContent-Length: 9000000\r\n\r\n"
         client.sendall(head.encode() + bytes(3_000_000))
     gone = threading.Event()
-    for _ in range(200):
+    for _ in range(1200):
         if {path.name for path in blobs.glob("*/*")} <= before:
             break
         gone.wait(0.05)
