@@ -93,11 +93,10 @@ def content_base(base: str) -> str:
     A base that is too long keeps its end; where it cannot stay as it is, a hash of it goes before.
     """
     room = MAX_NAME - _HASH_LENGTH - 1
-    readable = _readable(base)
-    if readable == base and len(base) <= room:
+    if len(base) <= room and _NAME.fullmatch(base):
         return base
     mark = short_hash(base)
-    return f"{mark}-{readable[len(mark) + 1 - room :].strip('-')}"
+    return f"{mark}-{_readable(base)[len(mark) + 1 - room :].strip('-')}"
 
 
 def check_name(parameter: str, value: str) -> str:
