@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile("tests", deadline=None, database=None, print_blob=True)
+settings.register_profile("tests", deadline=None, database=None, max_examples=50, print_blob=True)
 settings.load_profile("tests")
