@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -156,13 +157,20 @@ def _install(
 
 
 def installer() -> list[str]:
-    """The command that installs into this interpreter's version: uv if it is there, else pip."""
+    """The command that installs for this interpreter: uv if it is there, else pip.
+
+    :raises OverlayError: neither is there.
+    """
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv:
         # Copies: a script that writes into its packages must not write into uv's cache through a hard link.
         return [uv, "pip", "install", "--no-progress", "--link-mode", "copy", "--python", sys.executable]
-    return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    if importlib.util.find_spec("pip") is None:
+        words = f"{sys.prefix} has neither pip nor uv: install one of them, or what requirements.txt asks for"
+        raise OverlayError(" ".join(command), 1, words)
+    return command
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, str]:
