@@ -10,39 +10,56 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
 from botocore.validate import ParamValidator
 
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.status import ENDPOINT, TRAINING_JOB, Phase, phase
 
-_BY_CODE: dict[str, type[errors.AwsError]] = {
-    "AccessDenied": errors.AccessDenied,
-    "AccessDeniedException": errors.AccessDenied,
-    "SignatureDoesNotMatch": errors.AccessDenied,
-    "InvalidSignatureException": errors.AccessDenied,
-    "UnrecognizedClientException": errors.AccessDenied,
-    "InvalidClientTokenId": errors.AccessDenied,
-    "ExpiredTokenException": errors.AccessDenied,
-    "Throttling": errors.Throttled,
-    "ThrottlingException": errors.Throttled,
-    "TooManyRequestsException": errors.Throttled,
-    "SlowDown": errors.Throttled,
-    "ResourceNotFound": errors.NotFound,
-    "NoSuchKey": errors.NotFound,
-    "NoSuchBucket": errors.NotFound,
-    "NoSuchEntity": errors.NotFound,
-    "404": errors.NotFound,
-    "403": errors.AccessDenied,
-    "ResourceInUse": errors.NameInUse,
-    "ResourceLimitExceeded": errors.LimitExceeded,
+_CODES: dict[type[errors.AwsError], str] = {
+    errors.AccessDenied: "AccessDenied AccessDeniedException SignatureDoesNotMatch InvalidSignatureException"
+    " UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidToken ExpiredToken"
+    " ExpiredTokenException MissingAuthenticationTokenException 403",
+    # The codes that botocore's standard retries count as throttling, as far as these services give them.
+    errors.Throttled: "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException"
+    " TooManyRequestsException RequestLimitExceeded BandwidthLimitExceeded SlowDown LimitExceededException 429",
+    errors.ServiceFault: "RequestTimeout RequestTimeoutException",
+    errors.NotFound: "ResourceNotFound ResourceNotFoundException NoSuchKey NoSuchBucket NoSuchEntity 404",
+    errors.NameInUse: "ResourceInUse ResourceAlreadyExists",
+    errors.LimitExceeded: "ResourceLimitExceeded",
 }
+_BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 # SageMaker says "not found" and "exists already" as ValidationException; the texts are what the SageMaker SDK and the
 # Amazon provider tell them apart by.
 _BY_TEXT: tuple[tuple[str, type[errors.AwsError]], ...] = (
     ("Could not find", errors.NotFound),
     ("Requested resource not found", errors.NotFound),
     ("Cannot create already existing", errors.NameInUse),
+)
+# The errors of botocore that are no answer of AWS: those that time may mend, and those that credentials will.
+_NO_ANSWER = (HTTPClientError, ConnectionError, IncompleteReadError, MetadataRetrievalError, CredentialRetrievalError)
+_NO_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    NoAuthTokenError,
+    TokenRetrievalError,
+    SSOError,
+    ProfileNotFound,
 )
 _REMEDIES: dict[type[errors.AwsError], str] = {
     errors.AccessDenied: "Check the AWS connection's credentials, and that its role allows the action.",
@@ -62,8 +79,7 @@ def translate(error: Exception, operation: str, resource: str = "") -> errors.Sm
             "config_overrides", operation, f"gives a request that SageMaker has no form for: {error}"
         )
     if not isinstance(error, ClientError):
-        remedy = "Check the network, and the connection's endpoint_url and region."
-        return errors.ServiceFault(f"{operation}{on} got no answer: {error}.", remedy, operation=operation)
+        return _unanswered(error, operation, on)
     code = error.response.get("Error", {}).get("Code", "")
     message = error.response.get("Error", {}).get("Message", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -72,13 +88,23 @@ def translate(error: Exception, operation: str, resource: str = "") -> errors.Sm
     return kind(what, _REMEDIES.get(kind, ""), code=code, operation=operation)
 
 
+def _unanswered(error: Exception, operation: str, on: str) -> errors.AwsError:
+    said = str(error).strip().rstrip(".")
+    if isinstance(error, _NO_ANSWER):
+        remedy = "Check the network, and the connection's endpoint_url and region."
+        return errors.ServiceFault(f"{operation}{on} got no answer: {said}.", remedy, operation=operation)
+    what = f"{operation}{on} could not be sent: {said}."
+    if isinstance(error, _NO_CREDENTIALS):
+        return errors.AccessDenied(what, _REMEDIES[errors.AccessDenied], operation=operation)
+    return errors.AwsError(what, "Check the AWS connection's region, endpoint_url and extra.", operation=operation)
+
+
 def _kind(code: str, message: str, status: int) -> type[errors.AwsError]:
     for text, kind in _BY_TEXT:
         if text in message:
             return kind
-    if code in _BY_CODE:
-        return _BY_CODE[code]
-    return errors.ServiceFault if status >= 500 else errors.AwsError
+    fallback = errors.ServiceFault if status >= 500 else errors.AwsError
+    return _BY_CODE.get(code) or _BY_CODE.get(str(status), fallback)
 
 
 class SageMakerClient:
