@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import TaskGroup
@@ -58,6 +59,7 @@ def train_deploy_predict(
     region_name: str | None = None,
     s3_uri_prefix: str | None = None,
     deferrable: bool | None = None,
+    check_interval: float | timedelta | None = None,
     group_id: str = "train_deploy_predict",
     report: bool = True,
     **steps: Mapping[str, Any],
@@ -77,6 +79,7 @@ def train_deploy_predict(
     :param data: the payload of the prediction; None for no prediction.
     :param policy: what teardown does: ``"on_success"``, ``"always"`` or ``"never"``.
     :param aws_conn_id, region_name, s3_uri_prefix, deferrable: for all steps.
+    :param check_interval: how often the steps that wait look; None for each one's own default.
     :param group_id: id of the task group.
     :param report: whether the run's report follows here; a mapped chain has one report outside of its group.
     :param steps: further arguments by step: checkout, package, train, deploy, predict, teardown.
@@ -88,6 +91,8 @@ def train_deploy_predict(
     git = {"git_conn_id": git_conn_id, "git_config": git_config}
     aws = {"aws_conn_id": aws_conn_id, "region_name": region_name}
     storing = {**aws, "s3_uri_prefix": s3_uri_prefix}
+    waiting: dict[str, Any] = {"deferrable": deferrable}
+    waiting |= {} if check_interval is None else {"check_interval": check_interval}
 
     def arguments(step: str, *defaults: Mapping[str, Any], **own: Any) -> dict[str, Any]:
         merged: dict[str, Any] = {"task_id": step, **own}
@@ -109,19 +114,15 @@ def train_deploy_predict(
         if own_package:
             hosting = packaged("package_hosting", hosting_entry_point or entry_point, hosting_source_dir)
         train_arguments: dict[str, Any] = {"hyperparameters": hyperparameters, "metric_definitions": metric_definitions}
-        train_arguments |= {"image_uri": image_uri, "role": role, "inputs": inputs, "deferrable": deferrable}
-        train = TrainOperator(**arguments("train", storing, train_arguments, package=package.output))
-        deploy_arguments: dict[str, Any] = {
-            "image_uri": hosting_image_uri or image_uri,
-            "role": role,
-            "deferrable": deferrable,
-        }
+        train_arguments |= {"image_uri": image_uri, "role": role, "inputs": inputs}
+        train = TrainOperator(**arguments("train", storing, waiting, train_arguments, package=package.output))
+        deploy_arguments: dict[str, Any] = {"image_uri": hosting_image_uri or image_uri, "role": role}
         deploy_arguments |= {"entry_point": None if own_package else hosting_entry_point, "package": hosting.output}
-        deploy = DeployOperator(**arguments("deploy", storing, deploy_arguments, training_job=train.output))
+        deploy = DeployOperator(**arguments("deploy", storing, waiting, deploy_arguments, training_job=train.output))
         predict = None
         if data is not None or "predict" in steps:
             predict = PredictOperator(**arguments("predict", storing, endpoint=deploy.output, data=data))
-        teardown = TeardownOperator(**arguments("teardown", aws, policy=policy, deferrable=deferrable))
+        teardown = TeardownOperator(**arguments("teardown", aws, waiting, policy=policy))
         last = deploy >> predict if predict else deploy
         last >> teardown.as_teardown(setups=checkout, on_failure_fail_dagrun=True)
         leaf = ReportOperator(task_id="report") if report else None

@@ -44,8 +44,7 @@ with DAG(
             data={"seed": 111, "temperature": 0.7, "words": 20},
             policy="always",
             deferrable=True,
-            train={"check_interval": 1},
-            deploy={"check_interval": 1},
+            check_interval=1,
             report=False,
         ).teardown
 

@@ -44,7 +44,5 @@ with DAG(
         data='{"seed": {{ params.seed }}, "temperature": 2.0, "words": 100}',
         policy="{{ params.policy }}",
         deferrable=True,
-        train={"check_interval": 1},
-        deploy={"check_interval": 1},
-        teardown={"check_interval": 1},
+        check_interval=1,
     )

@@ -27,4 +27,5 @@ with DAG(
         metric_definitions=[{"Name": "validation:perplexity", "Regex": r"validation perplexity ([0-9.]+)"}],
         data={"seed": 111, "temperature": 0.7, "words": 20},
         deferrable=True,
+        check_interval=1,
     )

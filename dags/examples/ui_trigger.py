@@ -41,4 +41,5 @@ with DAG(
         data="{{ params.request | tojson }}",
         policy="{{ params.policy }}",
         deferrable=True,
+        check_interval=1,
     )
