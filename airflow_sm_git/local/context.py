@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from airflow_sm_git.local.errors_sagemaker import refuse
 from airflow_sm_git.local.logs import LogStore
 from airflow_sm_git.local.objects import ObjectStore
 from airflow_sm_git.local.state import Info, State
-from airflow_sm_git.local.store import Body, Kind, Store
+from airflow_sm_git.local.store import AlreadyExists, Body, Kind, Store
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,17 @@ class Context:
         if body is None:
             raise refuse(error, arn=self.arn(kind, name))
         return body
+
+    def insert(self, kind: Kind, body: Body, tags: Sequence[Mapping[str, str]], error: str) -> None:
+        """Keep a new resource with its tags.
+
+        :param error: row of the error table for when the name is taken; it names ``arn``.
+        :raises ApiError: the name is taken.
+        """
+        try:
+            self.store.insert(kind, body, tags)
+        except AlreadyExists as taken:
+            raise refuse(error, arn=taken.arn) from taken
 
     def check_role(self, role: str | None) -> None:
         """Refuse a role of another account, which SageMaker cannot be given. Every name in this one is taken.

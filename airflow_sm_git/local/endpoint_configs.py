@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_sm_git.local.context import Context, public
 from airflow_sm_git.local.errors_sagemaker import refuse
-from airflow_sm_git.local.store import ENDPOINT_CONFIG, MODEL, AlreadyExists, Body
+from airflow_sm_git.local.store import ENDPOINT_CONFIG, MODEL, Body
 from airflow_sm_git.local.tags import check_tags
 
 # What changes how an endpoint answers, and is not done here: refused rather than quietly left out.
@@ -23,10 +23,7 @@ def create_endpoint_config(context: Context, request: Mapping[str, Any]) -> Body
 
     :raises ApiError: the name is taken, a model is missing, or something is asked for that the local server lacks.
     """
-    name = request["EndpointConfigName"]
-    arn = context.arn(ENDPOINT_CONFIG, name)
-    if context.store.get(ENDPOINT_CONFIG, name) is not None:
-        raise refuse("endpoint_config.exists", arn=arn)
+    arn = context.arn(ENDPOINT_CONFIG, request["EndpointConfigName"])
     for member, what in _UNSUPPORTED.items():
         if request.get(member):
             raise refuse("unsupported", what=what)
@@ -39,10 +36,7 @@ def create_endpoint_config(context: Context, request: Mapping[str, Any]) -> Body
         "ProductionVariants": variants,
         "EndpointConfigArn": arn,
     }
-    try:
-        context.store.insert(ENDPOINT_CONFIG, body, check_tags(request.get("Tags", ())))
-    except AlreadyExists as taken:
-        raise refuse("endpoint_config.exists", arn=taken.arn) from taken
+    context.insert(ENDPOINT_CONFIG, body, check_tags(request.get("Tags", ())), "endpoint_config.exists")
     return {"EndpointConfigArn": arn}
 
 

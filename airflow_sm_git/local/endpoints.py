@@ -19,7 +19,7 @@ from airflow_sm_git.local.errors_sagemaker import refuse
 from airflow_sm_git.local.fleet import Fleet, FleetFailed, Fleets
 from airflow_sm_git.local.hosting import STARTUP_TIMEOUT
 from airflow_sm_git.local.models import containers
-from airflow_sm_git.local.store import ENDPOINT, ENDPOINT_CONFIG, MODEL, AlreadyExists, Body
+from airflow_sm_git.local.store import ENDPOINT, ENDPOINT_CONFIG, MODEL, Body
 from airflow_sm_git.local.tags import check_tags
 
 # The text that AWS gives for every container that does not come up.
@@ -45,8 +45,6 @@ class Endpoints:
         """
         name = request["EndpointName"]
         arn = self._context.arn(ENDPOINT, name)
-        if (taken := self._context.store.get(ENDPOINT, name)) is not None:
-            raise refuse("endpoint.exists", arn=taken["EndpointArn"])
         pending = deployment(self._context, request)
         body = {
             "EndpointName": name,
@@ -55,10 +53,7 @@ class Endpoints:
             "EndpointStatus": "Creating",
             "_pending": pending,
         }
-        try:
-            self._context.store.insert(ENDPOINT, body, check_tags(request.get("Tags", ())))
-        except AlreadyExists as exists:
-            raise refuse("endpoint.exists", arn=exists.arn) from exists
+        self._context.insert(ENDPOINT, body, check_tags(request.get("Tags", ())), "endpoint.exists")
         self._spawn(self._bring_up, name)
         return {"EndpointArn": arn}
 

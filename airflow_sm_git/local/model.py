@@ -132,12 +132,11 @@ class _Walk:
             raise refuse("serialization", detail=f"{_token(value)} found at '{path}' where a structure was expected.")
         clean = {}
         for member, child in shape.members.items():
-            here = f"{path}.{_lower(member)}" if path else _lower(member)
             given = value.get(member)
             if given is not None:
-                clean[member] = self.value(child, given, here)
+                clean[member] = self.value(child, given, _below(path, member))
             elif member in shape.required:
-                self._fail(None, here, "Member must not be null")
+                self._fail(None, _below(path, member), "Member must not be null")
         return clean
 
     def _list(self, shape: Shape, value: Any, path: str) -> list[Any]:
@@ -174,8 +173,9 @@ class _Walk:
         self.problems.append(f"Value {shown} at '{path}' failed to satisfy constraint: {constraint}")
 
 
-def _lower(member: str) -> str:
-    return member[0].lower() + member[1:]
+def _below(path: str, member: str) -> str:
+    name = member[0].lower() + member[1:]
+    return f"{path}.{name}" if path else name
 
 
 def _java(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_sm_git.local.context import Context, public, split_uri
 from airflow_sm_git.local.errors_sagemaker import refuse
-from airflow_sm_git.local.store import MODEL, AlreadyExists, Body
+from airflow_sm_git.local.store import MODEL, Body
 from airflow_sm_git.local.tags import check_tags
 
 
@@ -16,20 +16,14 @@ def create_model(context: Context, request: Mapping[str, Any]) -> Body:
 
     :raises ApiError: the name is taken, the containers are not as SageMaker wants them, or their data is missing.
     """
-    name = request["ModelName"]
-    arn = context.arn(MODEL, name)
-    if context.store.get(MODEL, name) is not None:
-        raise refuse("model.exists", arn=arn)
+    arn = context.arn(MODEL, request["ModelName"])
     if ("PrimaryContainer" in request) == bool(request.get("Containers")):
         raise refuse("model.containers")
     context.check_role(request.get("ExecutionRoleArn"))
     for container in containers(request):
         _check_container(context, container)
     body = {"EnableNetworkIsolation": False, **public(request, "Tags"), "ModelArn": arn}
-    try:
-        context.store.insert(MODEL, body, check_tags(request.get("Tags", ())))
-    except AlreadyExists as taken:
-        raise refuse("model.exists", arn=taken.arn) from taken
+    context.insert(MODEL, body, check_tags(request.get("Tags", ())), "model.exists")
     return {"ModelArn": arn}
 
 

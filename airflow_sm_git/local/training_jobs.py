@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_sm_git.local.context import Context, public, split_uri
 from airflow_sm_git.local.errors_sagemaker import refuse
-from airflow_sm_git.local.store import TRAINING_JOB, AlreadyExists, Body
+from airflow_sm_git.local.store import TRAINING_JOB, Body
 from airflow_sm_git.local.tags import check_tags
 from airflow_sm_git.local.training_run import Outcome, TrainingRun, final_metrics
 
@@ -61,17 +61,12 @@ class TrainingJobs:
         """
         name = request["TrainingJobName"]
         arn = self._context.arn(TRAINING_JOB, name)
-        if self._context.store.get(TRAINING_JOB, name) is not None:
-            raise refuse("training_job.in_use", arn=arn)
         _check(self._context, request)
         tags = check_tags(request.get("Tags", ()))
         run = self._build(request)
         thread = threading.Thread(target=self._run, args=(name, run), name=f"job {name}", daemon=True)
         with self._lock:
-            try:
-                self._context.store.insert(TRAINING_JOB, _described(request, arn), tags)
-            except AlreadyExists as taken:
-                raise refuse("training_job.in_use", arn=taken.arn) from taken
+            self._context.insert(TRAINING_JOB, _described(request, arn), tags, "training_job.in_use")
             self._runs[name] = run, thread
         thread.start()
         return {"TrainingJobArn": arn}

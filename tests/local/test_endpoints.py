@@ -219,6 +219,28 @@ def test_an_update_serves_the_old_until_the_new_answers_and_no_request_fails(
     assert answers[0] == "plain"
 
 
+def test_a_request_under_way_while_its_process_is_replaced_is_answered_by_that_process(
+    local_sagemaker: LocalSageMaker, sagemaker: Any, create: Any, plain: str, tmp_path: Path
+) -> None:
+    gate, reached = tmp_path / "gate", tmp_path / "reached"
+    wait = (
+        f"import os, time\n    open({str(reached)!r}, 'w').close()\n"
+        f"    while not os.path.exists({str(gate)!r}): time.sleep(0.01)\n    return {{"
+    )
+    name = create(config(local_sagemaker, "old", handler=HANDLER.replace("return {", wait, 1)))
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(ask(local_sagemaker, name)))
+    thread.start()
+    until(reached.exists, bool)
+    sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=plain)
+    settled(local_sagemaker, name)
+    assert ask(local_sagemaker, name) == "plain"
+    assert not answers
+    gate.touch()
+    thread.join()
+    assert answers == ["old"]
+
+
 def test_an_update_that_fails_is_rolled_back_says_why_and_the_old_serves_on(
     local_sagemaker: LocalSageMaker, sagemaker: Any, create: Any, plain: str
 ) -> None:
@@ -297,11 +319,11 @@ def test_nothing_of_a_deleted_endpoint_runs_or_lies_about(
 ) -> None:
     before = {process.pid for process in local_sagemaker.processes()}
     name = create(plain)
-    during = {process.pid for process in local_sagemaker.processes()}
-    assert during > before
+    its = {process.pid for process in local_sagemaker.processes()} - before
+    assert its
     sagemaker.delete_endpoint(EndpointName=name)
     until(lambda: refusal(sagemaker, name), lambda text: "Could not find endpoint" in text)
-    assert not ({process.pid for process in local_sagemaker.processes()} & (during - before))
+    assert not ({process.pid for process in local_sagemaker.processes()} & its)
     assert not list((local_sagemaker.root / "endpoints").glob(f"{name}-*"))
 
 

@@ -90,13 +90,13 @@ def test_a_configuration_is_described_with_its_defaults_and_outlives_its_model(
         ]
         == arn
     )
+    taken = ("ValidationException", f'Cannot create already existing endpoint configuration "{arn}".')
+    again = {"EndpointConfigName": name, "ProductionVariants": [wanted]}
+    assert refused(sagemaker.create_endpoint_config, **again) == taken
     sagemaker.delete_model(ModelName=request["ModelName"])
     described = sagemaker.describe_endpoint_config(EndpointConfigName=name)
     assert described["ProductionVariants"] == [{**wanted, "InitialVariantWeight": 1.0}]
     assert described["KmsKeyId"] == "key"
-    taken = ("ValidationException", f'Cannot create already existing endpoint configuration "{arn}".')
-    again = {"EndpointConfigName": name, "ProductionVariants": [wanted]}
-    assert refused(sagemaker.create_endpoint_config, **again) == taken
     sagemaker.delete_endpoint_config(EndpointConfigName=name)
     missing = ("ValidationException", f'Could not find endpoint configuration "{arn}".')
     assert refused(sagemaker.describe_endpoint_config, EndpointConfigName=name) == missing
