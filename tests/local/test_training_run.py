@@ -176,6 +176,20 @@ def test_stop_before_the_script_runs_ends_the_job_without_it(lab: Lab) -> None:
     assert "ran" not in lab.lines
 
 
+def test_a_stop_that_comes_while_the_script_is_being_started_is_not_lost(lab: Lab) -> None:
+    jobs: list[TrainingRun] = []
+
+    def log(line: str) -> None:
+        if line.startswith("No private"):  # said when the process runs and before anybody could stop it
+            jobs[0].stop()
+
+    limit = {"MaxRuntimeInSeconds": 40}
+    jobs.append(lab.job("import time; time.sleep(600)", log=log, mounts=False, StoppingCondition=limit, grace=0.1))
+    outcome = jobs[0].run()
+    assert outcome.status == "Stopped"
+    assert outcome.ended - outcome.started < 30
+
+
 def test_the_maximum_runtime_stops_the_job_and_is_named(lab: Lab) -> None:
     script = "print('x', flush=True); import time; open('/opt/ml/model/m', 'w').close(); time.sleep(600)"
     outcome = lab.train(script, StoppingCondition={"MaxRuntimeInSeconds": 1}, grace=0.2)
