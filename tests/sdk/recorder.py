@@ -23,6 +23,10 @@ _BUCKETS = (
     b"<ListAllMyBucketsResult><Buckets><Bucket><Name>bucket</Name><CreationDate>2026-01-01T00:00:00Z</CreationDate>"
     b"</Bucket></Buckets></ListAllMyBucketsResult>"
 )
+_IDENTITY = (
+    b"<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::000000000000:user/u</Arn><UserId>u</UserId>"
+    b"<Account>000000000000</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
 
 
 class Recorder:
@@ -51,7 +55,7 @@ class Recorder:
 
     def _trained(self, job: dict[str, Any]) -> dict[str, Any]:
         model = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job['TrainingJobName']}/output/model.tar.gz"
-        self.objects.setdefault(model.removeprefix("s3://"), _model())
+        self.objects.setdefault(model.removeprefix("s3://"), MODEL)
         return {**job, "TrainingJobStatus": "Completed", "ModelArtifacts": {"S3ModelArtifacts": model}}
 
 
@@ -81,7 +85,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         operation = self.headers.get("X-Amz-Target", "").removeprefix("SageMaker.")
         found = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))
-        request = json.loads(self._body())
+        body = self._body()
+        if body.startswith(b"Action=GetCallerIdentity"):
+            self._reply(200, _IDENTITY)  # asked for the telemetry, which goes nowhere
+            return
+        request = json.loads(body)
         answer = self.recorder.answer(found.group(1), operation, request) if found else None
         if answer is None:
             self._unexpected(operation)
@@ -131,3 +139,7 @@ def _model() -> bytes:
         member.size = 2
         tar.addfile(member, io.BytesIO(b"{}"))
     return made.getvalue()
+
+
+MODEL = _model()
+"""The artefact of every training."""

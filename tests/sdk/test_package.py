@@ -1,0 +1,127 @@
+"""Our packages and those that the SageMaker Python SDK 2.257 makes of the same commit through its ``git_config``."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_sm_git.clients.git import GitClient, PackageInfo
+from airflow_sm_git.clients.s3 import Store
+from airflow_sm_git.core.source import parse_source
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests.git_server import Repository
+from tests.sdk.cases import FROM_GIT, Case
+from tests.sdk.recorder import MODEL, Recorder
+
+pytestmark = pytest.mark.slow
+GIT_CASES = {case.name: case for case in FROM_GIT}
+SAME = ["git-directory-and-dependencies", "git-directory", "git-script-alone"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a member of an archive says; times, owners and the order of members are left out."""
+
+    name: str
+    mode: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A package of ours."""
+
+    info: PackageInfo
+    data: bytes
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> GitClient:
+    """A client with an empty cache."""
+    return GitClient(tmp_path_factory.mktemp("mirrors"), allowed_schemes={"file"})
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_package_has_the_files_of_the_sdks(
+    name: str, recorded: Recorder, client: GitClient, sdk_repository: Repository
+) -> None:
+    theirs = set(_files(_sdk_package(recorded, name)))
+    assert theirs
+    assert set(_files(_ours(client, sdk_repository, GIT_CASES[name]).data)) == theirs
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_package_names_the_script_as_the_sdk_does(
+    name: str, recorded: Recorder, client: GitClient, sdk_repository: Repository
+) -> None:
+    program = json.loads(_hyperparameters(recorded, name)["sagemaker_program"])
+    assert _ours(client, sdk_repository, GIT_CASES[name]).info.entry_point == program
+
+
+def test_of_a_whole_repository_ours_lacks_the_git_directory_alone(
+    recorded: Recorder, client: GitClient, sdk_repository: Repository
+) -> None:
+    theirs = set(_files(_sdk_package(recorded, "git-whole-repository")))
+    ours = set(_files(_ours(client, sdk_repository, GIT_CASES["git-whole-repository"]).data))
+    assert ours < theirs
+    assert {member.name.partition("/")[0] for member in theirs - ours} == {".git"}
+
+
+@pytest.mark.parametrize("name", ["git-directory", "git-script-alone"])
+def test_a_repacked_model_has_the_files_of_the_sdks(
+    name: str, recorded: Recorder, client: GitClient, sdk_repository: Repository, local_sagemaker: LocalSageMaker
+) -> None:
+    s3 = local_sagemaker.client("s3")
+    s3.create_bucket(Bucket="repacked")
+    packed = _ours(client, sdk_repository, GIT_CASES[name])
+    s3.put_object(Bucket="repacked", Key="in/model.tar.gz", Body=MODEL)
+    s3.put_object(Bucket="repacked", Key=f"{name}/sourcedir.tar.gz", Body=packed.data)
+    uri = Store(s3, "s3://repacked/out").repack(
+        "s3://repacked/in/model.tar.gz", f"s3://repacked/{name}/sourcedir.tar.gz", packed.info.digest
+    )
+    ours = s3.get_object(Bucket="repacked", Key=uri.removeprefix("s3://repacked/"))["Body"].read()
+
+    container = recorded.requests[name]["CreateModel"]["PrimaryContainer"]
+    theirs = recorded.objects[container["ModelDataUrl"].removeprefix("s3://")]
+    assert f"code/{container['Environment']['SAGEMAKER_PROGRAM']}" in {member.name for member in _files(theirs)}
+    assert set(_files(ours)) == set(_files(theirs))
+
+
+def _ours(client: GitClient, repository: Repository, case: Case) -> Packed:
+    arguments = case.arguments()
+    out = io.BytesIO()
+    info = client.package(
+        repository.url,
+        client.resolve(parse_source(repository.url, arguments["git_config"]["branch"])).commit,
+        source_dir=arguments.get("source_dir"),
+        entry_point=arguments["entry_point"],
+        dependencies=arguments.get("dependencies", ()),
+        out=out,
+    )
+    return Packed(info, out.getvalue())
+
+
+def _sdk_package(recorded: Recorder, name: str) -> bytes:
+    uri = json.loads(_hyperparameters(recorded, name)["sagemaker_submit_directory"])
+    return recorded.objects[uri.removeprefix("s3://")]
+
+
+def _hyperparameters(recorded: Recorder, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = recorded.requests[name]["CreateTrainingJob"]["HyperParameters"]
+    return found
+
+
+def _files(archive: bytes) -> Iterator[Member]:
+    """The files. The SDK writes directories too, which hold nothing that the files' names do not say."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isfile() else None
+            if file:
+                yield Member(str(Path(member.name)).lstrip("/"), member.mode, file.read())
