@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -98,6 +99,14 @@ def test_each_refusal_has_the_services_own_name(service: str) -> None:
 
 def test_a_body_changed_after_signing_is_refused() -> None:
     assert refused(signed("sagemaker", body=b'{"a": 1}'), b'{"a": 2}').code == "InvalidSignatureException"
+
+
+def test_the_body_is_hashed_whatever_hash_the_client_claims() -> None:
+    claim = {"X-Amz-Target": "SageMaker.X", "X-Amz-Content-SHA256": hashlib.sha256(b'{"a": 1}').hexdigest()}
+    request = AWSRequest("POST", "http://127.0.0.1:1/", data=b'{"a": 1}', headers=claim)
+    SigV4Auth(Credentials(KEY, SECRET), "sagemaker", "us-east-1").add_auth(request)
+    assert VERIFIER.verify(as_sent(request), b'{"a": 1}').service == "sagemaker"
+    assert refused(as_sent(request), b'{"a": 2}').code == "InvalidSignatureException"
 
 
 def test_the_hash_of_an_s3_body_is_handed_on_for_comparison() -> None:
