@@ -95,7 +95,7 @@ class ModelProcess:
             _bring_in(place, model_data, environment)
             library = overlay.ensure(place.model / "code", overlays, log)
             return cls._launch(place, environment, library, log, dict(aws or {}), region, timeout, mounts)
-        except (DataError, overlay.OverlayError, ProcessError, ValueError) as error:
+        except (DataError, overlay.OverlayError, ProcessError) as error:
             place.remove()
             raise HostingError(str(error)) from error
 

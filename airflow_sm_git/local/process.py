@@ -120,6 +120,8 @@ class GuardedProcess:
         :param mounts: False to do without a private ``/opt/ml`` even where it is allowed.
         :raises ProcessError: the program could not be started.
         """
+        if any("\0" in text for text in (*argv, *env, *env.values(), str(cwd))):
+            raise ProcessError("an argument or variable holds a NUL character")
         reader, writer = os.pipe()
         command = [sys.executable, "-I", "-S", guard.__file__, str(writer), *(str(fd) for fd in keep)]
         try:
@@ -159,7 +161,8 @@ class GuardedProcess:
         fields = [cwd, str(ORPHAN_GRACE), str(len(argv)), *argv, *variables]
         if opt_ml is not None and not self.private:
             fields = [relocate(field, opt_ml) for field in fields]
-        self._say("run", *fields)
+        with suppress(BrokenPipeError):
+            self._say("run", *fields)
         word, _, rest = self._report.readline().decode(errors="replace").rstrip("\n").partition(" ")
         if word != "started":
             self._close()
@@ -215,18 +218,16 @@ def _mount(popen: subprocess.Popen[bytes], report: IO[bytes], opt_ml: Path | Non
         stage = opt_ml.parent / ".opt"
         stage.mkdir(exist_ok=True)
         scratch = str(stage)
-    _send(popen, "mount", str(opt_ml or ""), scratch)
+    with suppress(BrokenPipeError):
+        _send(popen, "mount", str(opt_ml or ""), scratch)
     return report.readline() == b"mounted 1\n"
 
 
 def _send(popen: subprocess.Popen[bytes], *fields: str, lock: threading.Lock | None = None) -> None:
     """Send a guard one message.
 
-    :raises ValueError: a field holds a NUL character, which no argument or variable can.
     :raises BrokenPipeError: the guard has ended.
     """
-    if any("\0" in field for field in fields):
-        raise ValueError("an argument or variable holds a NUL character")
     body = "\0".join(fields).encode(errors="surrogateescape")
     with lock or threading.Lock():
         if popen.stdin is not None:

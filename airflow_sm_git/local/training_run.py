@@ -207,6 +207,10 @@ class TrainingRun:
         workspace.write_config(files := contract.config_files(self._request))
         for channel in self._request.get("InputDataConfig", []):
             self._go_on()
+            if channel.get("CompressionType") == "Gzip":  # SageMaker API reference, Channel
+                self._log(
+                    f"Channel {channel['ChannelName']}: CompressionType acts in Pipe mode only; files stay as they are"
+                )
             mode = files["inputdataconfig.json"][channel["ChannelName"]]["TrainingInputMode"]
             workspace.download_channel(channel, mode=mode, role=self._request.get("RoleArn", ""), region=self._region)
         self._go_on()
@@ -329,7 +333,7 @@ class TrainingRun:
             process = GuardedProcess.start(
                 argv, env=env, cwd=contract.CODE, opt_ml=workspace.ml, on_line=on_line, mounts=self._mounts
             )
-        except (ProcessError, ValueError) as error:
+        except ProcessError as error:
             raise _Failed(algorithm_error(str(error), 127)) from error
         if not process.private:
             self._log(f"No private /opt/ml is possible here: in arguments and variables it is now {workspace.ml}")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from airflow_sm_git.local.process import (
@@ -72,8 +73,19 @@ def test_a_missing_working_directory_is_an_error_that_names_it() -> None:
 
 
 def test_an_argument_with_a_nul_character_is_refused() -> None:
-    with pytest.raises(ValueError, match="NUL"):
+    with pytest.raises(ProcessError, match="NUL"):
         run(["/bin/echo", "a\0b"])
+    with pytest.raises(ProcessError, match="NUL"):
+        run(["/bin/echo"], env={"A": "\0"})
+
+
+def test_what_cannot_be_started_leaves_no_process() -> None:
+    before = len(psutil.Process().children())
+    with pytest.raises(ProcessError):
+        run(["/no/such/program"])
+    with pytest.raises(ProcessError, match="Argument list too long"):
+        run(["/bin/echo", "x" * 3_000_000])
+    assert len(psutil.Process().children()) == before
 
 
 def test_the_environment_is_what_was_given_and_nothing_else() -> None:

@@ -340,6 +340,13 @@ def test_more_than_one_host_is_run_on_one_and_said(lab: Lab) -> None:
     assert any("on one host" in line for line in lab.lines)
 
 
+def test_a_compressed_channel_stays_compressed_as_outside_of_pipe_mode_and_this_is_said(lab: Lab) -> None:
+    inputs = [{**channel("c", lab.put("data/x.gz", b"\x1f\x8b")), "CompressionType": "Gzip"}]
+    lab.train("print(open('/opt/ml/input/data/c/x.gz', 'rb').read())", InputDataConfig=inputs)
+    assert repr(b"\x1f\x8b") in lab.lines
+    assert any("CompressionType acts in Pipe mode only" in line for line in lab.lines)
+
+
 def test_metrics_can_be_read_while_the_job_runs(lab: Lab) -> None:
     algorithm = {"TrainingImage": "i", "MetricDefinitions": [{"Name": "m", "Regex": "m=(.*)"}]}
     job = lab.job("print('m=1', flush=True); import time; time.sleep(600)", AlgorithmSpecification=algorithm, grace=0)
