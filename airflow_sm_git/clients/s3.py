@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -127,15 +129,11 @@ class Store:
             for chunk in self.read(uri):
                 spool.write(chunk)
             spool.seek(0)
-            with tarfile.open(fileobj=spool, mode="r:*") as source:
-                for member in source:
-                    name = member.name.removeprefix("./").strip("/")
-                    if not name or name == "." or (skip and (name == skip or name.startswith(f"{skip}/"))):
-                        continue
-                    member.name = prefix + name
-                    if member.islnk():
-                        member.linkname = prefix + member.linkname.removeprefix("./")
-                    target.addfile(member, source.extractfile(member) if member.isreg() else None)
+            try:
+                _copy_archive(spool, target, prefix, skip)
+            except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+                problem = f"is not a whole tar archive: {error}"
+                raise errors.BadParameter("model_data", uri, problem, "Give what the training job saved.") from error
 
     def read(self, uri: str) -> Iterator[bytes]:
         """The bytes of any object, in chunks.
@@ -146,6 +144,8 @@ class Store:
         body = self._call("get_object", bucket, key)["Body"]
         try:
             yield from body.iter_chunks(_CHUNK)
+        except BotoCoreError as error:  # it broke off
+            raise translate(error, "GetObject", uri) from error
         finally:
             body.close()
 
@@ -161,6 +161,20 @@ class Store:
         except (ClientError, BotoCoreError) as error:
             raise translate(error, operation, f"s3://{bucket}/{key}") from error
         return answer
+
+
+def _copy_archive(archive: IO[bytes], target: tarfile.TarFile, prefix: str, skip: str | None) -> None:
+    with tarfile.open(fileobj=archive, mode="r:*") as source:
+        for member in source:
+            name = member.name.removeprefix("./").strip("/")
+            if not name or name == "." or (skip and (name == skip or name.startswith(f"{skip}/"))):
+                continue
+            member.name = prefix + name
+            if member.islnk():
+                member.linkname = prefix + member.linkname.removeprefix("./")
+            # tarfile writes what it read into these in preference to the names just set
+            member.pax_headers = {k: v for k, v in member.pax_headers.items() if k not in ("path", "linkpath")}
+            target.addfile(member, source.extractfile(member) if member.isreg() else None)
 
 
 _BUCKET_REMEDY = "Check s3_uri_prefix, that the bucket exists and whose it is, and the connection's permissions."
