@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from airflow_sm_git.chain import train_deploy_predict as train_deploy_predict
+    from airflow_sm_git.hooks.git import commit_range as commit_range
     from airflow_sm_git.operators.deploy import DeployOperator as DeployOperator
     from airflow_sm_git.operators.git_checkout import GitCheckoutOperator as GitCheckoutOperator
     from airflow_sm_git.operators.package_source import PackageSourceOperator as PackageSourceOperator
@@ -37,6 +38,7 @@ _HOMES = {
     "TrainOperator": "operators.train",
     "TrainingJobSensor": "sensors.training_job",
     "TrainingJobTrigger": "triggers.training_job",
+    "commit_range": "hooks.git",
     "train_deploy_predict": "chain",
 }
 

@@ -24,7 +24,7 @@ with DAG(
 
     @task
     def commits(params=None):
-        from airflow_sm_git.hooks.git import commit_range
+        from airflow_sm_git import commit_range
 
         return commit_range(repo=params["repo"], ref=params["ref"], limit=params["commits"])
 
