@@ -6,6 +6,7 @@ The Amazon provider's hook does the credentials: assumed roles, web identity, en
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
@@ -19,6 +20,21 @@ from airflow_sm_git.core.checks import check_role_arn, is_role_name
 from airflow_sm_git.core.errors import BadParameter
 
 
+class _OneSessionHook(AwsGenericHook[Any]):
+    """The provider's hook, for all services at once: a session of its own for each would read botocore's files anew."""
+
+    @cached_property
+    def _session(self) -> Any:
+        return super().get_session(region_name=self.region_name)
+
+    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
+        return self._session
+
+    def client(self, service: str) -> Any:
+        self.client_type = service
+        return self.get_client_type(region_name=self.region_name)
+
+
 @dataclass(frozen=True)
 class AwsHook:
     """Clients of one connection. The parameters are the Amazon provider's."""
@@ -28,12 +44,13 @@ class AwsHook:
     verify: bool | str | None = None
     botocore_config: dict[str, Any] | None = None
 
-    def _client(self, service: str) -> Any:
+    @cached_property
+    def _hook(self) -> _OneSessionHook:
         config = Config(**self.botocore_config) if self.botocore_config else None
-        hook: AwsGenericHook[Any] = AwsGenericHook(
-            self.aws_conn_id, client_type=service, region_name=self.region_name, verify=self.verify, config=config
-        )
-        return hook.get_conn()
+        return _OneSessionHook(self.aws_conn_id, region_name=self.region_name, verify=self.verify, config=config)
+
+    def _client(self, service: str) -> Any:
+        return self._hook.client(service)
 
     def sagemaker(self) -> SageMakerClient:
         """SageMaker's API."""

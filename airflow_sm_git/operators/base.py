@@ -58,12 +58,16 @@ class AwsOperator(SmGitOperator):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        self._aws: AwsHook | None = None
 
     def aws(self) -> AwsHook:
-        """The connection's clients."""
+        """The connection's clients; one hook for as long as the parameters, which templates may change, are the same."""
         from airflow_sm_git.hooks.aws import AwsHook
 
-        return AwsHook(**self.connection())
+        hook = AwsHook(**self.connection())
+        if self._aws is None or hook != self._aws:
+            self._aws = hook
+        return self._aws
 
     def connection(self) -> dict[str, Any]:
         """The connection's parameters, as hook and triggers take them."""
