@@ -201,11 +201,11 @@ def _resume(ti: Any, sdk_ti: Any, deferral: Any) -> None:
     """Run the trigger as a triggerer would: from its serialised form; then let the task go on."""
     from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
     from airflow.sdk.serde import deserialize, serialize
-    from airflow.utils.module_loading import import_string
+    from pydoc import locate
     from airflow.utils.session import create_session
 
     ti.set_state("queued")
-    trigger = import_string(deferral.classpath)(**deserialize(deferral.trigger_kwargs))
+    trigger = locate(deferral.classpath)(**deserialize(deferral.trigger_kwargs))
     event = InProcessTestSupervisor.run_trigger_in_process(trigger=trigger, ti=sdk_ti)
     ti.next_method = deferral.next_method
     ti.next_kwargs = serialize({**deserialize(deferral.next_kwargs or {}), "event": event.payload})
