@@ -289,7 +289,7 @@ CASES = [
 
 _GIT = {"git_config": {"repo": REPO, "branch": "main"}}
 FROM_GIT = [
-    Case("git-directory-and-dependencies", {**_GIT, "dependencies": ["shared", "notes.txt"]}),
+    Case("git-directory-and-dependencies", {**_GIT, "dependencies": ["shared", "notes.txt"]}, deploy={}),
     Case("git-directory", _GIT, deploy={}),
     Case("git-script-alone", {**_GIT, "source_dir": None, "entry_point": "code/deep/er/train.py"}, deploy={}),
     Case("git-whole-repository", {**_GIT, "source_dir": ".", "entry_point": "code/train.py"}),

@@ -31,5 +31,6 @@ def recorded(sdk_repository: Repository, tmp_path_factory: pytest.TempPathFactor
     (home / ".gitconfig").write_text(f'[url "{sdk_repository.url}"]\n\tinsteadOf = {REPO}\n')
     with recording() as recorder:
         env = {"AWS_ENDPOINT_URL": recorder.url, "AWS_DEFAULT_REGION": "us-east-1"}
-        run_under_sdk("record_program.py", [case.sdk() for case in [*CASES, *FROM_GIT]], env=env, home=home)
+        cases = [case.sdk() for case in [*CASES, *FROM_GIT]]
+        assert run_under_sdk("record_program.py", cases, env=env, home=home) == len(cases)
     yield recorder

@@ -16,7 +16,7 @@ _HERE = Path(__file__).resolve().parent
 
 
 def run_under_sdk(program: str, argument: object, *, env: Mapping[str, str], home: Path) -> Any:
-    """Run a program of this folder; it reads ``argument`` as JSON and prints its result as JSON in the last line.
+    """Run a program of this folder; it reads ``argument`` from its input and writes its result to a file, as JSON.
 
     :param program: its file name.
     :param env: the variables that lead it to a server; of the caller's own it gets none but the certificates'.
@@ -38,7 +38,7 @@ def run_under_sdk(program: str, argument: object, *, env: Mapping[str, str], hom
         **env,
     }
     done = subprocess.run(
-        [str(python), str(_HERE / program)],
+        [str(python), str(_HERE / program), str(home / "result.json")],
         input=json.dumps(argument),
         env=environment,
         cwd=home,
@@ -50,4 +50,4 @@ def run_under_sdk(program: str, argument: object, *, env: Mapping[str, str], hom
     )
     said = f"{done.stdout[-8000:]}\n{done.stderr[-8000:]}"
     assert done.returncode == 0, said
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads((home / "result.json").read_text())

@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +74,30 @@ def test_of_a_whole_repository_ours_lacks_the_git_directory_alone(
     assert {member.name.partition("/")[0] for member in theirs - ours} == {".git"}
 
 
-@pytest.mark.parametrize("name", ["git-directory", "git-script-alone"])
+@pytest.mark.parametrize("name", SAME)
 def test_a_repacked_model_has_the_files_of_the_sdks(
     name: str, recorded: Recorder, client: GitClient, sdk_repository: Repository, local_sagemaker: LocalSageMaker
 ) -> None:
-    s3 = local_sagemaker.client("s3")
-    s3.create_bucket(Bucket="repacked")
-    packed = _ours(client, sdk_repository, GIT_CASES[name])
-    s3.put_object(Bucket="repacked", Key="in/model.tar.gz", Body=MODEL)
-    s3.put_object(Bucket="repacked", Key=f"{name}/sourcedir.tar.gz", Body=packed.data)
-    uri = Store(s3, "s3://repacked/out").repack(
-        "s3://repacked/in/model.tar.gz", f"s3://repacked/{name}/sourcedir.tar.gz", packed.info.digest
-    )
-    ours = s3.get_object(Bucket="repacked", Key=uri.removeprefix("s3://repacked/"))["Body"].read()
-
+    ours = _repacked(local_sagemaker.client("s3"), _ours(client, sdk_repository, GIT_CASES[name]))
     container = recorded.requests[name]["CreateModel"]["PrimaryContainer"]
-    theirs = recorded.objects[container["ModelDataUrl"].removeprefix("s3://")]
-    assert f"code/{container['Environment']['SAGEMAKER_PROGRAM']}" in {member.name for member in _files(theirs)}
-    assert set(_files(ours)) == set(_files(theirs))
+    theirs = set(_files(recorded.objects[container["ModelDataUrl"].removeprefix("s3://")]))
+    assert f"code/{container['Environment']['SAGEMAKER_PROGRAM']}" in {member.name for member in theirs}
+    # In a repacked model the SDK puts dependencies under code/lib/, although in training they lie beside the script.
+    # One package serves us for both, so that what a script imports in training it imports in hosting too.
+    beside = {replace(member, name=member.name.replace("code/lib/", "code/", 1)) for member in theirs}
+    assert (beside == theirs) == (name != "git-directory-and-dependencies")
+    assert set(_files(ours)) == beside
+
+
+def _repacked(s3: Any, packed: Packed) -> bytes:
+    """The artefact of every training, with the package under ``code/``."""
+    s3.create_bucket(Bucket="repacked")
+    model, package = "in/model.tar.gz", f"{packed.info.digest}/sourcedir.tar.gz"
+    s3.put_object(Bucket="repacked", Key=model, Body=MODEL)
+    s3.put_object(Bucket="repacked", Key=package, Body=packed.data)
+    store = Store(s3, "s3://repacked/out")
+    uri = store.repack(f"s3://repacked/{model}", f"s3://repacked/{package}", packed.info.digest)
+    return b"".join(store.read(uri))
 
 
 def _ours(client: GitClient, repository: Repository, case: Case) -> Packed:
