@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "demo": {"demo", "local", "core"},
     "cli": {"cli", "demo", "local", "hooks", "clients", "core", "compat", "settings", ""},
     "provider_info": {""},
-    "": {*THIN, "chain"},
+    "": {*THIN, "chain", "hooks"},
 }
 # What only some parts may import from outside, and which.
 GUARDED = {
