@@ -12,8 +12,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -58,8 +60,9 @@ class Watcher:
     _task: asyncio.Task[None] | None = None
     _source: Source | None = None
     _last_poll: datetime | None = None
-    _last_relist: float = 0.0
-    _last_look: float = 0.0
+    _last_relist: float = -inf
+    _last_look: float = -inf
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait(self, name: str, *, since: datetime, interval: float, deadline: datetime) -> Phase:
         """Wait until a resource has ended or is gone.
@@ -73,7 +76,8 @@ class Watcher:
         future: asyncio.Future[Phase] = asyncio.get_running_loop().create_future()
         wait = _Wait(name, since, interval, future)
         self._waits[id(wait)] = wait
-        self._last_relist = 0.0  # the next poll reaches back to this wait's beginning
+        self._changed.set()
+        self._last_relist = -inf  # the next poll reaches back to this wait's beginning
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         try:
@@ -83,6 +87,7 @@ class Watcher:
             return Phase.RUNNING
         finally:
             del self._waits[id(wait)]
+            self._changed.set()
 
     async def _run(self) -> None:
         failures = 0
@@ -91,15 +96,31 @@ class Watcher:
                 await self._poll()
                 failures = 0
             except SmGitError as error:
-                self._source = None
+                self._restart()
                 failures += 1
                 if not error.retryable:
                     self._fail(error)
             except Exception as error:  # whatever it is, those who wait must hear of it
+                self._restart()
                 self._fail(SmGitError(f"Watching failed: {error!r}."))
-            pause = min((wait.interval for wait in self._waits.values()), default=0.0)
-            backoff = min(pause * 2**failures, max(pause, MAX_BACKOFF)) if failures else pause
-            await asyncio.sleep(backoff * random.uniform(0.9, 1.0))  # noqa: S311  jitter, not a secret
+            await self._pause(failures)
+
+    def _restart(self) -> None:
+        self._source = None
+        self._last_relist = -inf  # what the failed listing should have told is asked again
+
+    async def _pause(self, failures: int) -> None:
+        """Sleep as long as the most eager wait allows, whoever comes and goes meanwhile."""
+        started, jitter = time.monotonic(), random.uniform(0.9, 1.0)  # noqa: S311  jitter, not a secret
+        while (left := started + self._interval(failures) * jitter - time.monotonic()) > 0:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+
+    def _interval(self, failures: int) -> float:
+        eager = min((wait.interval for wait in self._waits.values()), default=0.0)
+        return min(eager * 2.0 ** min(failures, 20), max(eager, MAX_BACKOFF))
 
     def _fail(self, error: SmGitError) -> None:
         for wait in self._waits.values():
@@ -123,7 +144,7 @@ class Watcher:
     def _since(self, clock: float) -> datetime:
         if self._last_poll is None or clock - self._last_relist >= RELIST_SECONDS:
             self._last_relist = clock
-            return min(wait.since for wait in self._waits.values()) - OVERLAP
+            return min((wait.since for wait in self._waits.values()), default=datetime.now(UTC)) - OVERLAP
         return self._last_poll - OVERLAP
 
     def _tell(self, name: str, phase: Phase) -> None:
