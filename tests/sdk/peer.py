@@ -19,7 +19,7 @@ def run_under_sdk(program: str, argument: object, *, env: Mapping[str, str], hom
     """Run a program of this folder; it reads ``argument`` from its input and writes its result to a file, as JSON.
 
     :param program: its file name.
-    :param env: the variables that lead it to a server; of the caller's own it gets none but the certificates'.
+    :param env: the variables that lead it to a server; of the caller's own it gets PATH alone.
     :param home: an empty directory: where it works, and its HOME.
     """
     python = peer_python("sagemaker-sdk", REQUIREMENTS)
@@ -27,7 +27,6 @@ def run_under_sdk(program: str, argument: object, *, env: Mapping[str, str], hom
     # on port 9. (The documented way to leave telemetry out, a configuration file, is validated again at every call.)
     offline = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
     environment = {
-        **{name: value for name, value in os.environ.items() if "CERT" in name or "_CA_" in name},
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "AWS_CONFIG_FILE": os.devnull,

@@ -13,7 +13,8 @@ import pytest
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests.sdk.peer import run_under_sdk
 
-pytestmark = pytest.mark.slow
+# The first of them may have to install the SDK.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BUCKET = "bucket-of-the-sdk"
 SCRIPTS = {
     "train.py": """

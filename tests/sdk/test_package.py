@@ -20,7 +20,8 @@ from tests.git_server import Repository
 from tests.sdk.cases import FROM_GIT, Case
 from tests.sdk.recorder import MODEL, Recorder
 
-pytestmark = pytest.mark.slow
+# The first of them may have to install the SDK.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 GIT_CASES = {case.name: case for case in FROM_GIT}
 SAME = ["git-directory-and-dependencies", "git-directory", "git-script-alone"]
 

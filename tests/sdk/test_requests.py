@@ -16,7 +16,8 @@ from airflow_sm_git.core.training import TrainSpec, training_request
 from tests.sdk.cases import CASES, REGION, Case
 from tests.sdk.recorder import Recorder
 
-pytestmark = pytest.mark.slow
+# The first of them may have to install the SDK.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ABSENT, ANY = "(absent)", "(any value)"
 
 
@@ -144,7 +145,7 @@ def _specs(case: Case, sdk: Mapping[str, Any]) -> list[TrainSpec | DeploySpec]:
     if case.deploy is not None:
         hosted = package and {**package, "entry_point": case.deploy.get("entry_point", package["entry_point"])}
         model_data = sdk["CreateModel"]["PrimaryContainer"]["ModelDataUrl"]
-        specs.append(case.deploy_spec(hosted, model_data, sdk["CreateEndpoint"]["EndpointName"]))  # type: ignore[arg-type]
+        specs.append(case.deploy_spec(hosted, model_data, sdk["CreateEndpoint"]["EndpointName"]))
     return specs
 
 
