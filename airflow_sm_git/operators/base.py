@@ -17,6 +17,7 @@ from airflow_sm_git.core.status import Phase
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_sm_git.core.records import Package
     from airflow_sm_git.hooks.aws import AwsHook
 
 
@@ -61,7 +62,7 @@ class AwsOperator(SmGitOperator):
         self._aws: AwsHook | None = None
 
     def aws(self) -> AwsHook:
-        """The connection's clients; one hook for as long as the parameters, which templates may change, are the same."""
+        """The connection's clients: the same ones until a template has changed a parameter."""
         from airflow_sm_git.hooks.aws import AwsHook
 
         hook = AwsHook(**self.connection())
@@ -101,6 +102,19 @@ def task_key(context: Context, task_id: str | None = None, map_index: int | None
     return TaskKey(
         settings.get("namespace"), ti.dag_id, ti.run_id, task_id or ti.task_id, -1 if index is None else index
     )
+
+
+def code_tags(package: Package | None) -> dict[str, str | None]:
+    """Tag values that say which code a resource runs."""
+    if package is None:
+        return {}
+    return {
+        "commit": package["commit"],
+        "tree": package["tree"],
+        "digest": package["digest"],
+        "repo": package["repo"],
+        "package": package["s3_uri"],
+    }
 
 
 @contextmanager

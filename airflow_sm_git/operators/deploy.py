@@ -17,6 +17,7 @@ from airflow_sm_git.operators.base import (
     as_int,
     as_mapping,
     as_number,
+    code_tags,
     event_phase,
     final_errors,
     is_deferrable,
@@ -24,7 +25,6 @@ from airflow_sm_git.operators.base import (
     seconds,
     task_key,
 )
-from airflow_sm_git.operators.train import code_tags
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

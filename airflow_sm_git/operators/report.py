@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.records import SCHEMA
+from airflow_sm_git.core.report import kept_sentences, render
 from airflow_sm_git.operators.base import SmGitOperator
 from airflow_sm_git.operators.deploy import DeployOperator
 from airflow_sm_git.operators.git_checkout import GitCheckoutOperator
@@ -65,7 +65,7 @@ class ReportOperator(SmGitOperator):
         self.log.info("%s", render(report))
         if not report["succeeded"]:
             bad = [f"{_label(*key)} ({state})" for key, state in sorted(found.items()) if state not in SUCCEEDED]
-            raise SmGitError(f"The run failed: {', '.join(bad)}.", " ".join(_kept(report)))
+            raise SmGitError(f"The run failed: {', '.join(bad)}.", " ".join(kept_sentences(report)))
         return report
 
     def _records(
@@ -88,44 +88,3 @@ def _pull(context: Context, task_id: str, index: int, key: str | None) -> Any:
 
 def _label(task_id: str, index: int) -> str:
     return task_id if index < 0 else f"{task_id}[{index}]"
-
-
-def _kept(report: dict[str, Any]) -> list[str]:
-    """One sentence for each endpoint that is kept."""
-    teardowns = [records.get("teardown") for records in report["indexes"].values()]
-    return [
-        f"Kept until {each['lease_until']}: {', '.join(each['kept'])}. Remove it with: {each['remove_command']}."
-        for each in teardowns
-        if each and each["kept"]
-    ]
-
-
-def render(report: dict[str, Any]) -> str:
-    """A report as a person reads it."""
-    lines = [f"Run {report['run_id']} of {report['dag_id']}: {'succeeded' if report['succeeded'] else 'FAILED'}"]
-    lines += [f"  {state or 'none':<16} {task}" for task, state in report["tasks"].items()]
-    for index, records in report["indexes"].items():
-        if records:
-            lines.append(f"  -- {'run' if index == '-1' else f'index {index}'} --")
-            lines += [f"  {line}" for section, record in records.items() for line in _facts(section, record)]
-    return "\n".join(lines + [f"  {sentence}" for sentence in _kept(report)])
-
-
-_FACTS = {
-    "checkout": ("repo", "ref", "commit", "subject"),
-    "package": ("digest", "s3_uri", "file_count"),
-    "training_job": ("job_name", "status", "metrics", "billable_seconds", "model_data"),
-    "endpoint": ("endpoint_name",),
-    "prediction": ("content_type", "body", "s3_uri"),
-    "teardown": ("deleted", "kept"),
-}
-
-
-def _facts(section: str, record: dict[str, Any]) -> list[str]:
-    facts = {key: record.get(key) for key in _FACTS[section] if record.get(key)}
-    return [f"{section}.{key}: {_short(value)}" for key, value in facts.items()]
-
-
-def _short(value: Any, limit: int = 300) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -17,6 +17,7 @@ from airflow_sm_git.operators.base import (
     AwsOperator,
     as_int,
     as_mapping,
+    code_tags,
     event_phase,
     final_errors,
     is_deferrable,
@@ -204,6 +205,7 @@ class TrainOperator(AwsOperator):
         self.deferrable = deferrable
         self.cancel_on_kill = cancel_on_kill
         self._job_name: str | None = None
+        self._killed = False
 
     def run(self, context: Context) -> TrainingJob:
         """Submit, or find what an earlier try submitted, and wait."""
@@ -213,6 +215,8 @@ class TrainOperator(AwsOperator):
         deadline = datetime.now(UTC) + timedelta(seconds=self._patience(spec))
         name, attached = self._submit(context, client, spec, deadline)
         self._job_name = name
+        if self._killed:  # while the job was being submitted
+            self.on_kill()
         TrainingJobLink.persist(context, client.region, name)
         job = client.call("DescribeTrainingJob", TrainingJobName=name)
         ended = phase(TRAINING_JOB, job["TrainingJobStatus"]).ended
@@ -232,6 +236,7 @@ class TrainOperator(AwsOperator):
 
     def on_kill(self) -> None:
         """Stop the job: somebody killed the task."""
+        self._killed = True
         if self.cancel_on_kill and self._job_name:
             from airflow_sm_git.clients.jobs import stop_job
 
@@ -365,19 +370,6 @@ class TrainOperator(AwsOperator):
             region=client.region,
             attached=attached,
         )
-
-
-def code_tags(package: Package | None) -> dict[str, str | None]:
-    """Tag values that say which code a resource runs."""
-    if package is None:
-        return {}
-    return {
-        "commit": package["commit"],
-        "tree": package["tree"],
-        "digest": package["digest"],
-        "repo": package["repo"],
-        "package": package["s3_uri"],
-    }
 
 
 def _failure(job: dict[str, Any], result: Phase, lines: list[str]) -> errors.TrainingError:

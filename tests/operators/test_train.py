@@ -241,6 +241,16 @@ def test_killing_the_task_stops_its_job_unless_told_otherwise(
     assert steps.tags_of(server, job["TrainingJobArn"]).get("stopped-by") == ("killed" if cancel else None)
 
 
+def test_a_kill_before_the_job_is_submitted_stops_it_all_the_same(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path
+) -> None:
+    waiting = {"wait-for": str(tmp_path / "never")}
+    run = run_train(airflow, hyperparameters=waiting, pre_execute=lambda context: context["task"].on_kill())
+    (job,) = steps.jobs_of(server, run.dag.dag_id)
+    assert job["TrainingJobStatus"] == "Stopped"
+    assert steps.tags_of(server, job["TrainingJobArn"])["stopped-by"] == "killed"
+
+
 @pytest.mark.parametrize("deferrable", WAITING)
 def test_a_job_that_outlasts_the_wait_is_stopped_and_the_error_says_so(
     airflow: Runner, server: LocalSageMaker, tmp_path: Path, deferrable: bool
