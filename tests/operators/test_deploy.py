@@ -1,0 +1,253 @@
+"""Deploy: an endpoint serves what it is said to serve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
+from tests.airflow_runner import Run, Runner
+from tests.local.sagemaker_requests import client, unique
+
+WAITING = [pytest.param(False, id="in the worker"), pytest.param(True, id="deferred")]
+
+
+@pytest.fixture
+def server(local_sagemaker: LocalSageMaker) -> LocalSageMaker:
+    return local_sagemaker
+
+
+Deploy = Callable[..., Run]
+
+
+@pytest.fixture
+def deploy(airflow: Runner, server: LocalSageMaker) -> Iterator[Deploy]:
+    """Runs one deploy; what it leaves is removed afterwards."""
+    names: set[str] = set()
+
+    def run_deploy(conf: dict[str, Any] | None = None, **options: Any) -> Run:
+        with airflow.dag() as dag:
+            defaults = {"package": steps.package(server), "model_data": steps.model_data(server)}
+            steps.deploy(**{**defaults, **options})
+        run = airflow.run(dag, conf)
+        prefix = options.get("endpoint_name") or dag.dag_id.replace("_", "-")
+        found = client(server, "sagemaker").list_endpoints(NameContains=prefix)["Endpoints"]
+        names.update(endpoint["EndpointName"] for endpoint in found)
+        return run
+
+    yield run_deploy
+    for name in names:
+        steps.clean_up(server, name)
+
+
+def ask(server: LocalSageMaker, endpoint: str, body: Any = "hi") -> dict[str, Any]:
+    runtime = client(server, "sagemaker-runtime")
+    answer = runtime.invoke_endpoint(EndpointName=endpoint, Body=json.dumps(body), ContentType="application/json")
+    return json.loads(answer["Body"].read())
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_endpoint_of_the_run_serves_the_model_with_the_package(
+    deploy: Deploy, server: LocalSageMaker, deferrable: bool
+) -> None:
+    run = deploy(deferrable=deferrable)
+    assert run.state == "success", run.errors
+    record, package = run.xcom("deploy"), steps.package(server)
+    live = client(server, "sagemaker").describe_endpoint(EndpointName=record["endpoint_name"])
+    config = client(server, "sagemaker").describe_endpoint_config(EndpointConfigName=live["EndpointConfigName"])
+    assert record == {
+        "schema": 1,
+        "endpoint_name": live["EndpointName"],
+        "endpoint_arn": live["EndpointArn"],
+        "endpoint_config_name": live["EndpointConfigName"],
+        "model_name": config["ProductionVariants"][0]["ModelName"],
+        "commit": package["commit"],
+        "digest": package["digest"],
+        "region": "us-east-1",
+        "owned": True,
+        "lease_until": steps.tags_of(server, live["EndpointArn"])["lease-until"],
+    }
+    assert record["endpoint_name"].startswith(run.dag.dag_id.replace("_", "-"))
+    assert set(run.deferrals) == ({"deploy"} if deferrable else set())
+    assert ask(server, record["endpoint_name"])["by"] == "serve"
+    assert run.xcom("deploy", "sm_git_endpoint_link").endswith(f"#/endpoints/{record['endpoint_name']}")
+
+
+def test_model_configuration_and_endpoint_say_whose_they_are_and_what_they_serve(
+    deploy: Deploy, server: LocalSageMaker
+) -> None:
+    record = deploy(owner="ada").xcom("deploy")
+    sagemaker, package = client(server, "sagemaker"), steps.package(server)
+    model = sagemaker.describe_model(ModelName=record["model_name"])
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=record["endpoint_config_name"])
+    for arn in (model["ModelArn"], config["EndpointConfigArn"], record["endpoint_arn"]):
+        tags = steps.tags_of(server, arn)
+        wanted = {"namespace": "default", "owner": "ada", "lease-until": record["lease_until"]}
+        assert tags.items() >= {**wanted, "commit": package["commit"], "digest": package["digest"]}.items()
+    environment = model["PrimaryContainer"]["Environment"]
+    assert environment["SM_GIT_COMMIT"] == package["commit"]
+
+
+def test_deploying_again_changes_nothing(airflow: Runner, deploy: Deploy, server: LocalSageMaker) -> None:
+    run = deploy()
+    before, asked = run.xcom("deploy"), len(server.requests())
+    airflow.go_on(airflow.clear(run, "deploy"))
+    changes = {a for a in steps.actions(server, asked) if a.startswith(("Create", "Update", "Delete", "Put"))}
+    assert changes == set()
+    again = run.xcom("deploy")
+    assert {**again, "lease_until": ""} == {**before, "lease_until": ""}
+
+
+def test_a_retry_goes_on_where_the_first_try_was_lost(deploy: Deploy, server: LocalSageMaker) -> None:
+    def crash(context: Any, result: Any) -> None:
+        if context["ti"].try_number == 1:
+            context["task"].wait_for_completion = True
+            raise ConnectionError("the worker is gone")
+
+    asked = len(server.requests())
+    run = deploy(wait_for_completion=False, post_execute=crash, retries=1)
+    assert run.state == "success", run.errors
+    done = steps.actions(server, asked)
+    assert [done.count(a) for a in ("CreateModel", "CreateEndpointConfig", "CreateEndpoint")] == [1, 1, 1]
+
+
+def test_a_standing_endpoint_is_updated_and_its_old_versions_dropped(deploy: Deploy, server: LocalSageMaker) -> None:
+    name = unique("standing")
+    records = []
+    for weights in ("one", "two", "three"):
+        run = deploy(endpoint_name=name, model_data=steps.model_data(server, weights), keep_versions=2)
+        assert run.state == "success", run.errors
+        records.append(run.xcom("deploy"))
+        assert ask(server, name)["model"] == weights
+    sagemaker = client(server, "sagemaker")
+    configs = sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]
+    models = sagemaker.list_models(NameContains=name)["Models"]
+    assert {each["EndpointConfigName"] for each in configs} == {r["endpoint_config_name"] for r in records[1:]}
+    assert {each["ModelName"] for each in models} == {r["model_name"] for r in records[1:]}
+    assert [record["owned"] for record in records] == [False] * 3
+    tags = steps.tags_of(server, records[0]["endpoint_arn"])
+    assert tags["run"] == run.run_id, "the tags tell of what is live"
+    assert "lease-until" not in tags, "no sweep may take a standing endpoint"
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_update_that_is_rolled_back_fails_with_the_reason_and_the_old_model_serves_on(
+    deploy: Deploy, server: LocalSageMaker, tmp_path: Path, deferrable: bool
+) -> None:
+    name = unique("standing")
+    old = deploy(endpoint_name=name, model_data=steps.model_data(server, "old")).xcom("deploy")
+    run = deploy(
+        endpoint_name=name,
+        model_data=steps.model_data(server, "new"),
+        environment={"NEEDS": str(tmp_path / "never")},
+        deferrable=deferrable,
+        retries=1,
+    )
+    error = str(run.errors["deploy"])
+    assert run.state == "failed"
+    assert f"rolled back to '{old['endpoint_config_name']}', which serves on" in error
+    assert "did not pass the ping health check" in error
+    assert "model_fn is the usual cause" in error
+    assert ask(server, name)["model"] == "old"
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_endpoint_that_fails_is_replaced_by_the_next_try(
+    deploy: Deploy, server: LocalSageMaker, tmp_path: Path, deferrable: bool
+) -> None:
+    needed = tmp_path / "needed"
+
+    def provide(context: Any) -> None:
+        if context["ti"].try_number == 2:
+            needed.touch()
+
+    options = {"environment": {"NEEDS": str(needed)}, "deferrable": deferrable}
+    run = deploy(**options, retries=1, pre_execute=provide)
+    assert run.state == "success", run.errors
+    assert "is Failed: " in run.log
+    assert "did not pass the ping health check" in run.log
+    assert ask(server, run.xcom("deploy")["endpoint_name"])["model"] == "w"
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_endpoint_that_does_not_come_up_in_time_fails_the_task(
+    deploy: Deploy, server: LocalSageMaker, tmp_path: Path, deferrable: bool
+) -> None:
+    flag = tmp_path / "flag"
+    waiting = {"environment": {"WAIT_FOR": str(flag)}, "wait_timeout": timedelta(seconds=1)}
+    run = deploy(**waiting, deferrable=deferrable)
+    flag.touch()
+    assert run.state == "failed"
+    assert "was still Creating" in str(run.errors["deploy"])
+    assert "Raise wait_timeout" in str(run.errors["deploy"])
+
+
+def test_not_waiting_gives_the_record_of_an_endpoint_that_comes_up(deploy: Deploy, server: LocalSageMaker) -> None:
+    run = deploy(wait_for_completion=False)
+    assert run.state == "success", run.errors
+    assert run.xcom("deploy")["endpoint_name"]
+
+
+@pytest.mark.parametrize("hosting", ["repack", "s3"])
+def test_the_code_lies_in_the_model_archive_or_stays_in_its_own(
+    deploy: Deploy, server: LocalSageMaker, hosting: str
+) -> None:
+    run = deploy(hosting=hosting)
+    assert run.state == "success", run.errors
+    package = steps.package(server)
+    model = client(server, "sagemaker").describe_model(ModelName=run.xcom("deploy")["model_name"])
+    container = model["PrimaryContainer"]
+    directory = container["Environment"]["SAGEMAKER_SUBMIT_DIRECTORY"]
+    repacked = container["ModelDataUrl"] != steps.model_data(server)
+    assert repacked == (hosting == "repack")
+    assert directory == ("/opt/ml/model/code" if repacked else package["s3_uri"])
+    assert container["Environment"]["SAGEMAKER_PROGRAM"] == "serve.py"
+    assert ask(server, run.xcom("deploy")["endpoint_name"])["model"] == "w"
+
+
+def test_without_an_entry_point_the_package_says_what_serves(deploy: Deploy, server: LocalSageMaker) -> None:
+    run = deploy(entry_point=None, package=steps.package(server, {"own.py": steps.SERVE}, "own.py"))
+    assert run.state == "success", run.errors
+    model = client(server, "sagemaker").describe_model(ModelName=run.xcom("deploy")["model_name"])
+    assert model["PrimaryContainer"]["Environment"]["SAGEMAKER_PROGRAM"] == "own.py"
+
+
+def test_parameters_may_be_text_that_a_template_gives(deploy: Deploy, server: LocalSageMaker) -> None:
+    run = deploy(
+        {"count": 2},
+        package=json.dumps(steps.package(server)),
+        initial_instance_count="{{ dag_run.conf['count'] }}",
+        environment='{"WHO": "{{ dag.dag_id }}"}',
+        config_overrides='{"CreateEndpointConfig": {"ProductionVariants": null}}',
+        wait_for_completion=False,
+    )
+    assert "CreateEndpointConfig" in str(run.errors["deploy"]), "the override took the variants away"
+    run = deploy(
+        {"count": 2},
+        package=json.dumps(steps.package(server)),
+        initial_instance_count="{{ dag_run.conf['count'] }}",
+        environment='{"WHO": "{{ dag.dag_id }}"}',
+    )
+    record = run.xcom("deploy")
+    sagemaker = client(server, "sagemaker")
+    model = sagemaker.describe_model(ModelName=record["model_name"])
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=record["endpoint_config_name"])
+    assert model["PrimaryContainer"]["Environment"]["WHO"] == run.dag.dag_id
+    assert config["ProductionVariants"][0]["InitialInstanceCount"] == 2
+
+
+def test_a_job_without_a_model_cannot_be_deployed(deploy: Deploy, server: LocalSageMaker) -> None:
+    job: dict[str, Any] = dict.fromkeys(
+        ("job_arn", "commit", "digest", "metrics", "billable_seconds", "started_at", "ended_at", "region", "attached")
+    )
+    job |= {"schema": 1, "job_name": "a-job", "status": "InProgress", "model_data": None}
+    run = deploy(training_job=job, model_data=None)
+    assert "training_job='a-job': is InProgress and has no model" in str(run.errors["deploy"])
+    run = deploy(training_job=job)
+    assert "given together with training_job" in str(run.errors["deploy"])
