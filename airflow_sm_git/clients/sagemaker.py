@@ -49,6 +49,7 @@ _BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes.split
 _BY_TEXT: tuple[tuple[str, type[errors.AwsError]], ...] = (
     ("Could not find", errors.NotFound),
     ("Requested resource not found", errors.NotFound),
+    (" not found.", errors.NotFound),  # InvokeEndpoint: "Endpoint … of account … not found."
     ("Cannot create already existing", errors.NameInUse),
 )
 # The errors of botocore that are no answer of AWS: those that time may mend, and those that credentials will.
