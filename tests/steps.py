@@ -11,7 +11,17 @@ from typing import Any
 from airflow_sm_git.core.names import read_tags
 from airflow_sm_git.core.records import Package
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
-from tests.local.sagemaker_requests import IMAGE, ROLE, archive, client, put, until
+from tests.local.sagemaker_requests import (
+    IMAGE,
+    ROLE,
+    archive,
+    client,
+    put,
+    settled,
+    unique,
+    until,
+    variant,
+)
 
 COMMIT = "c" * 40
 TRAIN = """
@@ -116,6 +126,25 @@ def left_of(server: LocalSageMaker, dag_id: str) -> list[str]:
 def tags_of(server: LocalSageMaker, arn: str) -> dict[str, str]:
     """Our own tags of a resource."""
     return read_tags(client(server, "sagemaker").list_tags(ResourceArn=arn)["Tags"])
+
+
+def create_endpoint(server: LocalSageMaker, weights: str = "w") -> str:
+    """Create an endpoint that serves ``SERVE`` and wait for it; its name, which its parts have too."""
+    sagemaker, name = client(server, "sagemaker"), unique("echo")
+    data = put(server, archive({"weights.txt": weights, "code/serve.py": SERVE}))
+    environment = {"SAGEMAKER_PROGRAM": "serve.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+    container = {"Image": IMAGE, "ModelDataUrl": data, "Environment": environment}
+    sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant(name)])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    settled(server, name)
+    return name
+
+
+def files(**more: str) -> dict[str, bytes]:
+    """What a repository's commit holds: ``src/train.py``, ``src/serve.py``, and more by path."""
+    texts = {"src/train.py": TRAIN, "src/serve.py": SERVE, **more}
+    return {path: text.encode() for path, text in texts.items()}
 
 
 def clean_up(server: LocalSageMaker, endpoint: str) -> None:

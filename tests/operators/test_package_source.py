@@ -1,0 +1,137 @@
+"""PackageSource: the same content is one object, whoever packages it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+from typing import Any
+
+import pytest
+
+from airflow_sm_git import GitCheckoutOperator, PackageSourceOperator
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
+from tests.airflow_runner import Run, Runner
+from tests.git_server import Repository
+from tests.local.sagemaker_requests import BUCKET, client, unique
+
+
+@pytest.fixture
+def server(local_sagemaker: LocalSageMaker) -> LocalSageMaker:
+    return local_sagemaker
+
+
+def package(airflow: Runner, repository: Repository, **options: Any) -> Run:
+    with airflow.dag() as dag:
+        checkout = GitCheckoutOperator(task_id="checkout", repo=repository.url)
+        PackageSourceOperator(task_id="package", **{"checkout": checkout.output, **options})
+    return airflow.run(dag)
+
+
+def test_the_record_tells_of_the_object_and_the_commit(
+    airflow: Runner, server: LocalSageMaker, repository: Repository
+) -> None:
+    prefix = f"s3://{BUCKET}/{unique('prefix')}/"
+    run = package(airflow, repository, entry_point="train.py", source_dir="src", s3_uri_prefix=prefix)
+    assert run.state == "success", run.errors
+    record, commit = run.xcom("package"), repository.sha("main")
+    key = record["s3_uri"].removeprefix(f"s3://{BUCKET}/")
+    found = client(server, "s3").get_object(Bucket=BUCKET, Key=key)
+    body = found["Body"].read()
+    digest = hashlib.sha256(zlib.decompress(body, wbits=31)).hexdigest()
+    assert record == {
+        "schema": 1,
+        "s3_uri": f"{prefix}packages/{digest}/sourcedir.tar.gz",
+        "digest": digest,
+        "commit": commit,
+        "tree": repository.sha(f"{commit}^{{tree}}"),
+        "repo": repository.url,
+        "entry_point": "train.py",
+        "source_dir": "src",
+        "size": len(body),
+        "file_count": 2,
+        "reused": False,
+    }
+    assert found["Metadata"] == {"digest": digest, "commit": commit}
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        assert archive.getnames() == ["serve.py", "train.py"]
+
+
+def test_the_same_content_of_another_commit_is_not_put_again(
+    airflow: Runner, server: LocalSageMaker, repository: Repository
+) -> None:
+    prefix = f"s3://{BUCKET}/{unique('prefix')}/"
+    options = {"entry_point": "train.py", "source_dir": "src", "s3_uri_prefix": prefix}
+    first = package(airflow, repository, **options).xcom("package")
+    repository.commit({"elsewhere.txt": b"new"})
+    asked = len(server.requests())
+    second = package(airflow, repository, **options).xcom("package")
+    assert (second["s3_uri"], second["reused"]) == (first["s3_uri"], True)
+    assert second["commit"] != first["commit"]
+    assert "PutObject" not in steps.actions(server, asked)
+
+
+def test_without_a_source_dir_the_script_alone_lies_at_the_root_with_its_dependencies(
+    airflow: Runner, server: LocalSageMaker, repository: Repository
+) -> None:
+    repository.commit({"lib/words/a.py": b"", "lib/words/b.py": b""})
+    run = package(airflow, repository, entry_point="src/train.py", dependencies=["lib/words"])
+    record = run.xcom("package")
+    key = record["s3_uri"].removeprefix(f"s3://{BUCKET}/")
+    body = client(server, "s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    assert (record["entry_point"], record["source_dir"]) == ("train.py", None)
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        files = [member.name for member in archive if member.isfile()]
+    assert files == ["train.py", "words/a.py", "words/b.py"]
+
+
+def test_the_default_place_is_that_of_the_account_and_its_owner_is_checked(
+    airflow: Runner, repository: Repository
+) -> None:
+    record = package(airflow, repository, entry_point="train.py", source_dir="src").xcom("package")
+    assert record["s3_uri"].startswith(f"s3://{BUCKET}/sm-git/packages/")
+
+
+def test_a_setting_names_the_place(airflow: Runner, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = f"s3://{BUCKET}/{unique('setting')}"
+    monkeypatch.setenv("AIRFLOW__SM_GIT__S3_URI_PREFIX", prefix)
+    record = package(airflow, repository, entry_point="train.py", source_dir="src").xcom("package")
+    assert record["s3_uri"].startswith(f"{prefix}/packages/")
+
+
+def test_the_checkout_may_be_its_json(airflow: Runner, repository: Repository) -> None:
+    with airflow.dag() as dag:
+        GitCheckoutOperator(task_id="checkout", repo=repository.url) >> PackageSourceOperator(
+            task_id="package",
+            checkout="{{ ti.xcom_pull(task_ids='checkout') | tojson }}",
+            entry_point="train.py",
+            source_dir="{{ 'src' }}",
+        )
+    run = airflow.run(dag)
+    assert run.xcom("package")["commit"] == repository.sha("main"), run.errors
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("{}", "has schema None, this version reads schema 1"),
+        ({"schema": 1, "commit": "x"}, "lacks author, committed_at"),
+        ("not a record", "is neither a record nor its JSON"),
+    ],
+)
+def test_something_else_than_a_checkout_is_named(
+    airflow: Runner, repository: Repository, given: Any, problem: str
+) -> None:
+    run = package(airflow, repository, checkout=given, entry_point="train.py")
+    assert run.state == "failed"
+    assert "checkout=" in str(run.errors["package"])
+    assert problem in str(run.errors["package"])
+
+
+def test_a_bucket_of_a_stranger_is_refused(airflow: Runner, repository: Repository, server: LocalSageMaker) -> None:
+    run = package(airflow, repository, entry_point="src/train.py", s3_uri_prefix="s3://no-such-bucket-at-all/x")
+    assert "s3://no-such-bucket-at-all/x/packages/" in str(run.errors["package"])
+    assert json.dumps(run.xcom("package")) == "null"
