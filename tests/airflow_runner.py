@@ -90,7 +90,7 @@ class Runner:
         """A DAG of a file."""
         from airflow.dag_processing.dagbag import DagBag
 
-        bag = DagBag(path, include_examples=False)
+        bag = DagBag(path)
         assert not bag.import_errors, bag.import_errors
         return bag.dags[dag_id]
 

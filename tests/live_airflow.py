@@ -1,0 +1,216 @@
+"""``airflow standalone`` in a home of its own: scheduler, triggerer, DAG processor, API server, as a user has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+
+PATIENCE = 240.0
+
+
+@dataclass
+class LiveAirflow:
+    """A running Airflow.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param url: its API server.
+    :param output: file with what all its processes say.
+    :param process: the parent of them all.
+    :param environment: environment variables of its processes.
+    """
+
+    home: Path
+    url: str
+    output: Path
+    process: subprocess.Popen[bytes]
+    environment: Mapping[str, str]
+    _token: str = ""
+
+    def trigger_log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """What the triggerer wrote into its own log of a task."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        return "".join(file.read_text() for file in sorted(folder.glob("*.trigger.*.log")))
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One request to the REST API.
+
+        :param path: below ``/api/v2/``.
+        """
+        if not self._token:
+            self._token = self._request("GET", "/auth/token")["access_token"]
+        return self._request(method, f"/api/v2/{path}", body)
+
+    def wait_for_dags(self, *dag_ids: str) -> None:
+        """Wait until DAGs are there; fails at once if a DAG file cannot be imported."""
+
+        def there() -> bool:
+            errors = self.call("GET", "importErrors")["import_errors"]
+            assert not errors, errors
+            return set(dag_ids) <= {dag["dag_id"] for dag in self.call("GET", "dags")["dags"]}
+
+        self.eventually(there, f"DAGs {dag_ids}")
+        for dag_id in dag_ids:
+            self.call("PATCH", f"dags/{dag_id}", {"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run as the user interface does; returns its id."""
+        body = {"conf": dict(conf or {}), "logical_date": datetime.now(UTC).isoformat()}
+        return str(self.call("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """All runs of a DAG, in the order of their logical dates."""
+        return list(self.call("GET", f"dags/{dag_id}/dagRuns?order_by=logical_date")["dag_runs"])
+
+    def states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
+        """How each task of a run stands, by task id without its group."""
+        found = self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
+        return {ti["task_id"].rpartition(".")[2]: ti["state"] for ti in found}
+
+    def ended(self, dag_id: str, run_id: str) -> str:
+        """Wait for a run's end; returns its state."""
+        state = ""
+
+        def over() -> bool:
+            nonlocal state
+            state = self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}")["state"]
+            return state in ("success", "failed")
+
+        self.eventually(over, f"the end of {dag_id} {run_id}", lambda: str(self.states(dag_id, run_id)))
+        return state
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """A value that a task pushed."""
+        path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{quote(task_id)}/xcomEntries/{key}"
+        return self.call("GET", f"{path}?deserialize=false&stringify=false")["value"]
+
+    def command(self, *arguments: str) -> str:
+        """Run ``airflow`` with arguments in the same home; returns what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def eventually(self, condition: Callable[[], bool], what: str, explain: Callable[[], str] | None = None) -> None:
+        """Wait until a condition holds, as long as Airflow runs."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, f"Airflow has ended:\n{self.output.read_text()[-5000:]}"
+            assert time.monotonic() < deadline, f"never happened: {what}. {explain() if explain else ''}"
+            time.sleep(0.5)
+
+    def _request(self, method: str, path: str, body: Any = None) -> Any:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310  loopback
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+
+
+def answers(url: str) -> bool:
+    """Whether an API server is up."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/v2/version", timeout=5):  # noqa: S310  loopback
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def live_airflow(home: Path, environment: Mapping[str, str], dags: Sequence[Path]) -> Iterator[LiveAirflow]:
+    """Run Airflow until the block ends; afterwards none of its processes may be left.
+
+    :param home: its ``AIRFLOW_HOME``, a folder that does not exist yet.
+    :param environment: further environment variables.
+    :param dags: files to copy into its DAGs folder.
+    """
+    (home / "dags").mkdir(parents=True)
+    for file in dags:
+        shutil.copy(file, home / "dags")
+    api, *ports = _free_ports(4)
+    url = f"http://127.0.0.1:{api}"
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(api),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports[0]),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports[1]),
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(ports[2]),
+        # On a busy machine the API server's first answers take longer than the 5 s that a task waits by default.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))}
+    variables = {**inherited, **settings, **environment}
+    output = home / "output.log"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "standalone"],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        airflow = LiveAirflow(home, url, output, process, variables)
+        airflow.eventually(lambda: answers(url), "an answer of the API server", output.read_text)
+        yield airflow
+    finally:
+        _end(process)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and its whole family; a member may have made a session of its own."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        os.killpg(process.pid, signal.SIGTERM)
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        family = []
+    _, left = psutil.wait_procs(family, timeout=10)
+    for one in left:
+        one.kill()
+    psutil.wait_procs(left, timeout=10)
+    process.wait()

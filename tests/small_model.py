@@ -1,0 +1,77 @@
+"""A repository whose script trains in no time; the example DAGs run on it as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.git_server import Repository
+
+ROLE = "arn:aws:iam::000000000000:role/sm-git-local"
+IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.5-cpu-py311"
+
+# Its "perplexity" says which version of the script ran. --sleep and --wait-for let a test act during the job.
+TRAIN = """
+import argparse, os, pathlib, time
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int, default=1)
+parser.add_argument("--sleep", type=float, default=0)
+parser.add_argument("--fail", type=int, default=0)
+parser.add_argument("--started")
+parser.add_argument("--wait-for")
+args = parser.parse_args()
+if args.started:
+    pathlib.Path(args.started).touch()
+time.sleep(args.sleep)
+deadline = time.monotonic() + 120
+while args.wait_for and not pathlib.Path(args.wait_for).exists() and time.monotonic() < deadline:
+    time.sleep(0.02)
+if args.fail or VERSION in BAD:
+    raise SystemExit("this version cannot train")
+corpus = pathlib.Path(os.environ["SM_CHANNEL_TRAINING"], "train.txt").read_text()
+pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text(f"version {VERSION} after {corpus}")
+for name in ("initial weights", "add-one unigram", "validation"):
+    print(f"{name} perplexity {100 / VERSION}", flush=True)
+"""
+SERVE = """
+import json, pathlib
+def model_fn(model_dir):
+    return pathlib.Path(model_dir, "model.txt").read_text()
+def input_fn(body, content_type):
+    return json.loads(body)
+def predict_fn(data, model):
+    if data.get("words") == 13:
+        raise RuntimeError("thirteen words are too many")
+    return f"{model}, {data['words']} words"
+def output_fn(prediction, accept):
+    return prediction, "text/plain"
+"""
+
+
+def files(version: int, *, bad: bool = False) -> dict[str, bytes | None]:
+    """What a commit holds.
+
+    :param bad: whether the training script of this version fails.
+    """
+    head = f"VERSION = {version}\nBAD = {[version] if bad else []}\n"
+    return {"train.py": (head + TRAIN).encode(), "generate.py": SERVE.encode()}
+
+
+def small_repository(path: Path, versions: int = 1, *, bad: int = 0) -> tuple[Repository, list[str]]:
+    """Make a repository with one commit for each version, an hour apart.
+
+    :param bad: the version that cannot train.
+    :returns: the repository, and the SHAs in the order of the versions, which start with 1.
+    """
+    repository = Repository(path)
+    shas = [
+        repository.commit(files(version, bad=version == bad), subject=f"version {version}")
+        for version in range(1, versions + 1)
+    ]
+    return repository, shas
+
+
+def small_corpus(directory: Path) -> str:
+    """Write the training data; returns its URI."""
+    directory.mkdir(parents=True)
+    (directory / "train.txt").write_text("one sentence")
+    return directory.as_uri() + "/"
