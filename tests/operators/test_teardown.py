@@ -1,0 +1,252 @@
+"""Teardown: what the run made is gone, or kept and said so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import task
+
+from airflow_sm_git import TeardownOperator
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
+from tests.airflow_runner import Run, Runner
+from tests.local.sagemaker_requests import client, unique
+
+WAITING = [pytest.param(False, id="in the worker"), pytest.param(True, id="deferred")]
+
+
+@pytest.fixture
+def server(local_sagemaker: LocalSageMaker) -> LocalSageMaker:
+    return local_sagemaker
+
+
+@task
+def setup() -> None:
+    """Where a real chain checks out."""
+
+
+@task(retries=0)
+def work(fail: bool) -> None:
+    if fail:
+        raise ValueError("the work failed")
+
+
+class Chain:
+    """A setup, a deploy, work after it, and the teardown."""
+
+    def __init__(self, airflow: Runner, *, fail: bool = False, deploy: Any = None, **teardown: Any) -> None:
+        self.airflow, self.server = airflow, airflow.sagemaker
+        with airflow.dag() as self.dag:
+            first = setup()
+            server = self.server
+            data = {"package": steps.package(server), "model_data": steps.model_data(server)}
+            last = first >> steps.deploy(**{**data, **(deploy or {})}) >> work(fail)
+            options = {"task_id": "teardown", "check_interval": 0.05, **teardown}
+            down = TeardownOperator(**options).as_teardown(setups=first, on_failure_fail_dagrun=True)
+            last >> down
+
+    def run(self) -> Run:
+        return self.airflow.run(self.dag)
+
+    @property
+    def left(self) -> list[str]:
+        return steps.left_of(self.server, self.dag.dag_id)
+
+
+@pytest.fixture
+def kept(server: LocalSageMaker) -> Iterator[list[str]]:
+    """Endpoints that a test means to keep; removed afterwards."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        steps.clean_up(server, name)
+
+
+def test_after_success_endpoint_configuration_and_model_are_gone(airflow: Runner) -> None:
+    chain = Chain(airflow)
+    run = chain.run()
+    made = run.xcom("deploy")
+    assert run.state == "success", run.errors
+    assert chain.left == []
+    assert run.xcom("teardown") == {
+        "schema": 1,
+        "policy": "on_success",
+        "deleted": [
+            f"Endpoint {made['endpoint_name']}",
+            f"EndpointConfig {made['endpoint_config_name']}",
+            f"Model {made['model_name']}",
+        ],
+        "kept": [],
+        "lease_until": None,
+        "remove_command": None,
+    }
+
+
+def test_after_a_failure_they_are_kept_and_the_task_says_so_by_skipping_itself(
+    airflow: Runner, kept: list[str]
+) -> None:
+    chain = Chain(airflow, fail=True)
+    run = chain.run()
+    name = run.xcom("deploy")["endpoint_name"]
+    kept.append(name)
+    assert run.states["teardown"] == "skipped"
+    assert len(chain.left) == 3
+    assert run.xcom("teardown", "kept") == {
+        "schema": 1,
+        "policy": "on_success",
+        "deleted": [],
+        "kept": [name],
+        "lease_until": run.xcom("deploy")["lease_until"],
+        "remove_command": f"airflow-sm-git sweep --delete --endpoint {name}",
+    }
+    assert f"Endpoint {name} is kept, because work did not succeed" in run.log
+
+
+def test_always_deletes_after_a_failure_too(airflow: Runner) -> None:
+    chain = Chain(airflow, fail=True, policy="always")
+    run = chain.run()
+    assert run.states["teardown"] == "success", run.errors
+    assert chain.left == []
+
+
+def test_never_keeps_after_success_too(airflow: Runner, kept: list[str]) -> None:
+    chain = Chain(airflow, policy="{{ 'never' }}")
+    run = chain.run()
+    kept.append(run.xcom("deploy")["endpoint_name"])
+    assert run.states["teardown"] == "skipped"
+    assert len(chain.left) == 3
+    assert "because the policy is 'never'" in run.log
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_endpoint_that_still_comes_up_is_waited_for_and_then_deleted(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path, deferrable: bool
+) -> None:
+    flag = tmp_path / "flag"
+    deploy = {"environment": {"WAIT_FOR": str(flag)}, "wait_for_completion": False}
+    chain = Chain(airflow, deploy=deploy, policy="always", deferrable=deferrable)
+
+    begun: list[int] = []
+    chain.dag.task_dict["teardown"]._pre_execute_hook = lambda context: begun.append(len(server.requests()))
+
+    def release() -> None:
+        steps.until(lambda: begun and steps.actions(server, begun[0]).count("DescribeEndpoint") > 1, bool)
+        flag.touch()
+
+    with steps.meanwhile(release):
+        run = chain.run()
+    assert run.states["teardown"] == "success", run.errors
+    assert run.deferrals == (["teardown"] if deferrable else [])
+    assert chain.left == []
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_endpoint_that_cannot_be_deleted_in_time_is_a_red_run(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path, kept: list[str], deferrable: bool
+) -> None:
+    flag = tmp_path / "flag"
+    deploy = {"environment": {"WAIT_FOR": str(flag)}, "wait_for_completion": False}
+    chain = Chain(airflow, deploy=deploy, deferrable=deferrable, wait_timeout=1)
+    run = chain.run()
+    kept.append(run.xcom("deploy")["endpoint_name"])
+    flag.touch()
+    assert (run.state, run.states["teardown"]) == ("failed", "failed")
+    assert "was still Creating" in str(run.errors["teardown"])
+    assert "Clear this task later." in str(run.errors["teardown"])
+
+
+def test_what_is_gone_already_is_success(airflow: Runner, server: LocalSageMaker) -> None:
+    chain = Chain(airflow)
+    down = chain.dag.task_dict["teardown"]
+    down._pre_execute_hook = lambda context: steps.clean_up(server, chain.left[0])
+    run = chain.run()
+    assert run.state == "success", run.errors
+    assert run.xcom("teardown")["deleted"] == []
+
+
+def test_a_deploy_that_failed_is_torn_down_too(airflow: Runner, tmp_path: Path) -> None:
+    chain = Chain(airflow, deploy={"environment": {"NEEDS": str(tmp_path / "never")}}, policy="always")
+    run = chain.run()
+    assert (run.states["deploy"], run.states["teardown"]) == ("failed", "success"), run.errors
+    assert chain.left == []
+
+
+def test_an_endpoint_in_use_by_somebody_else_is_left_alone(
+    airflow: Runner, server: LocalSageMaker, kept: list[str]
+) -> None:
+    name = unique("standing")
+    run = Chain(airflow, deploy={"endpoint_name": name}, policy="always").run()
+    kept.append(name)
+    assert run.xcom("teardown")["deleted"] == []
+    assert client(server, "sagemaker").describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
+
+
+def test_a_resource_with_the_name_but_not_the_tags_of_the_run_is_left_alone(
+    airflow: Runner, server: LocalSageMaker
+) -> None:
+    chain = Chain(airflow)
+    names = []
+
+    def disown(context: Any) -> None:
+        sagemaker = client(server, "sagemaker")
+        (model,) = [name for name in chain.left if sagemaker.list_models(NameContains=name)["Models"]][-1:]
+        arn = sagemaker.describe_model(ModelName=model)["ModelArn"]
+        sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "sm-git:namespace", "Value": "other"}])
+        names.append(model)
+
+    chain.dag.task_dict["teardown"]._pre_execute_hook = disown
+    chain.run()
+    assert chain.left == names
+    client(server, "sagemaker").delete_model(ModelName=names[0])
+
+
+def test_a_job_that_still_runs_is_stopped(airflow: Runner, server: LocalSageMaker, tmp_path: Path) -> None:
+    with airflow.dag() as dag:
+        first = setup()
+        train = steps.train(
+            package=steps.package(server),
+            hyperparameters={"wait-for": str(tmp_path / "never")},
+            wait_for_completion=False,
+        )
+        down = TeardownOperator(task_id="teardown", check_interval=0.05)
+        first >> train >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
+    run = airflow.run(dag)
+    (job,) = steps.jobs_of(server, dag.dag_id)
+    assert run.xcom("teardown")["deleted"] == [f"TrainingJob {job['TrainingJobName']}"]
+    assert steps.tags_of(server, job["TrainingJobArn"])["stopped-by"] == "teardown"
+    assert job["TrainingJobStatus"] in ("Stopping", "Stopped")
+
+
+def test_each_index_of_a_mapped_chain_tears_down_its_own(
+    airflow: Runner, server: LocalSageMaker, kept: list[str]
+) -> None:
+    from airflow.sdk import task_group
+
+    with airflow.dag() as dag:
+
+        @task_group
+        def each(weights: str) -> None:
+            first = setup()
+            deploy = steps.deploy(package=steps.package(server), model_data=weights)
+            failing = task(lambda ti: 1 / ti.map_index, task_id="work")()
+            down = TeardownOperator(task_id="teardown", check_interval=0.05)
+            first >> deploy >> failing >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
+
+        each.expand(weights=[steps.model_data(server, "one"), steps.model_data(server, "two")])
+    run = airflow.run(dag)
+    zero, one = (run.xcom("each.deploy", map_index=index) for index in (0, 1))
+    kept.append(zero["endpoint_name"])
+    assert (run.states["each.teardown[0]"], run.states["each.teardown[1]"]) == ("skipped", "success"), run.errors
+    assert zero["endpoint_name"] in steps.left_of(server, dag.dag_id)
+    assert one["endpoint_name"] not in steps.left_of(server, dag.dag_id)
+
+
+def test_an_unknown_policy_is_refused_with_the_nearest(airflow: Runner, kept: list[str]) -> None:
+    run = Chain(airflow, policy="on_sucess").run()
+    kept.append(run.xcom("deploy")["endpoint_name"])
+    assert run.state == "failed"
+    assert "policy='on_sucess'" in str(run.errors["teardown"])
+    assert "Did you mean 'on_success'?" in str(run.errors["teardown"])
