@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from airflow_sm_git.clients.jobs import find_attempts, read_log, stop_job
 from airflow_sm_git.clients.sagemaker import SageMakerClient
@@ -47,7 +49,7 @@ def submit(local_sagemaker: LocalSageMaker) -> Iterator[Submit]:
 
     yield submitted
     for name in names:
-        if boto.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "InProgress":
+        with suppress(ClientError):  # it has ended
             boto.stop_training_job(TrainingJobName=name)
     for name in names:
         ended(local_sagemaker, name)
