@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# 2024-01-01T00:00:00Z; commit n is made n hours later.
+# 2024-01-01T00:00:00Z; commit n is made n hours later, unless it says otherwise.
 FIRST_COMMIT = 1_704_067_200
 _ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -61,9 +61,10 @@ class Repository:
         start: str | None = None,
         merge: str | None = None,
         subject: str = "",
+        hours: int = 1,
     ) -> str:
-        """Add one commit to a branch; return its SHA. None as content removes a file."""
-        self._count += 1
+        """Add one commit to a branch, some hours after the last; return its SHA. None as content removes a file."""
+        self._count += hours
         when = f"A U Thor <author@example.com> {FIRST_COMMIT + 3600 * self._count} +0000"
         message = (subject or f"commit {self._count}").encode()
         lines = [f"commit refs/heads/{branch}\nauthor {when}\ncommitter {when}\ndata {len(message)}\n".encode()]

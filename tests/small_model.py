@@ -56,15 +56,16 @@ def files(version: int, *, bad: bool = False) -> dict[str, bytes | None]:
     return {"train.py": (head + TRAIN).encode(), "generate.py": SERVE.encode()}
 
 
-def small_repository(path: Path, versions: int = 1, *, bad: int = 0) -> tuple[Repository, list[str]]:
-    """Make a repository with one commit for each version, an hour apart.
+def small_repository(path: Path, versions: int = 1, *, bad: int = 0, hours: int = 1) -> tuple[Repository, list[str]]:
+    """Make a repository with one commit for each version.
 
     :param bad: the version that cannot train.
+    :param hours: how far the commits are apart; the first is made so long after the beginning of 2024.
     :returns: the repository, and the SHAs in the order of the versions, which start with 1.
     """
     repository = Repository(path)
     shas = [
-        repository.commit(files(version, bad=version == bad), subject=f"version {version}")
+        repository.commit(files(version, bad=version == bad), subject=f"version {version}", hours=hours)
         for version in range(1, versions + 1)
     ]
     return repository, shas

@@ -1,14 +1,14 @@
-"""Retrain every night on what the branch held at the end of the run's interval; a run repeated later gives the same."""
+"""Retrain every night on what the branch held at that time, whenever the run runs: a backfill trains old commits."""
 
 import os
 
-from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.sdk import DAG
 
 from airflow_sm_git import train_deploy_predict
 
 with DAG(
     "scheduled_retraining",
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule="0 2 * * *",
     catchup=False,
     max_active_runs=1,
     tags=["sm-git"],

@@ -53,7 +53,7 @@ class Stage:
 def stage(local_sagemaker: LocalSageMaker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One Airflow for all scenarios."""
     folder = tmp_path_factory.mktemp("live")
-    repository, shas = small_repository(folder / "repository.git", 3)
+    repository, shas = small_repository(folder / "repository.git", 3, hours=24)
     with denying_proxy(local_sagemaker.url, "DeleteEndpoint") as proxy:
         connection = json.loads(local_sagemaker.env["AIRFLOW_CONN_AWS_DEFAULT"])
         connection["extra"]["endpoint_url"] = proxy.url
@@ -75,6 +75,8 @@ def stage(local_sagemaker: LocalSageMaker, tmp_path_factory: pytest.TempPathFact
                 "undeletable": ("undeletable", {}),
             }
             started = {name: (dag_id, airflow.trigger(dag_id, conf)) for name, (dag_id, conf) in runs.items()}
+            interval = {"from_date": "2024-01-02T00:00:00Z", "to_date": "2024-01-04T12:00:00Z"}
+            airflow.call("POST", "backfills", {"dag_id": "scheduled_retraining", "max_active_runs": 3, **interval})
             yield Stage(airflow, local_sagemaker, proxy, shas, started)
 
 
@@ -118,3 +120,14 @@ def test_a_failed_delete_makes_the_run_red_and_the_endpoint_stays(stage: Stage) 
     endpoint = stage.xcom("undeletable", "deploy")["endpoint_name"]
     assert set(stage.proxy.refusals) == {endpoint}
     assert endpoint in stage.endpoints()
+
+
+def test_a_backfill_of_three_nights_trains_three_commits(stage: Stage) -> None:
+    runs = [run for run in stage.airflow.runs("scheduled_retraining") if run["run_type"] == "backfill"]
+    assert [run["logical_date"][:10] for run in runs] == ["2024-01-02", "2024-01-03", "2024-01-04"]
+
+    states = [stage.airflow.ended("scheduled_retraining", run["dag_run_id"]) for run in runs]
+
+    assert states == ["success"] * 3
+    packages = [stage.airflow.xcom("scheduled_retraining", run["dag_run_id"], f"{GROUP}.package") for run in runs]
+    assert [package["commit"] for package in packages] == stage.shas
