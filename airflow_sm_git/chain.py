@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow.sdk import TaskGroup
 
@@ -21,8 +20,7 @@ from airflow_sm_git.operators.train import TrainOperator
 _STEPS = ("checkout", "package", "train", "deploy", "predict", "teardown")
 
 
-@dataclass(frozen=True)
-class Chain:
+class Chain(NamedTuple):
     """The tasks of one chain, to hang others on. `predict` and `report` may be absent."""
 
     group: TaskGroup

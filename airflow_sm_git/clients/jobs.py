@@ -10,6 +10,7 @@ from airflow_sm_git.clients.sagemaker import SageMakerClient, translate
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.attempts import Attempt
 from airflow_sm_git.core.names import TAG_PREFIX, TaskKey, attempt_of, read_tags
+from airflow_sm_git.core.status import Phase
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 STOPPED_BY = "stopped-by"
@@ -81,3 +82,27 @@ def read_log(logs: Any, job_name: str, limit: int = 1000) -> list[str]:
     except BotoCoreError as error:
         raise translate(error, "GetLogEvents", job_name) from error
     return lines
+
+
+def failure(job: dict[str, Any], result: Phase, lines: list[str]) -> errors.TrainingError:
+    """The error for a job that did not complete.
+
+    :param job: DescribeTrainingJob's answer.
+    :param result: what its status means.
+    :param lines: its log, of which the error quotes the end.
+    """
+    name, reason = job["TrainingJobName"], job.get("FailureReason", "")
+    last = "".join(f"\n  {line}" for line in lines[-20:])
+    tail = f"\nThe last lines of its log:{last}" if last else ""
+    if result is Phase.FAILED:
+        return errors.TrainingFailed(
+            f"Training job {name!r} failed: {reason}{tail}", "Correct the script or its inputs."
+        )
+    if job.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"):
+        return errors.TrainingTimedOut(
+            f"Training job {name!r} reached its own limit ({job['SecondaryStatus']}).{tail}",
+            "Raise max_run or max_wait.",
+        )
+    return errors.TrainingStopped(
+        f"Training job {name!r} was stopped. {reason}{tail}", "Clear the task to train again."
+    )

@@ -6,19 +6,40 @@ configuration when it is imported, sees the demo's environment; in one process, 
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from airflow_sm_git.demo.progress import tell
 
 
 def main(argv: list[str]) -> None:
-    """:param argv: the DAG's id, and its run's conf as JSON."""
-    dag_id, conf = argv
-    from airflow.utils.db import initdb
+    """Run it.
 
-    initdb()  # type: ignore[no-untyped-call, unused-ignore]
+    :param argv: the DAG's id, and its run's conf as JSON.
+    """
+    dag_id, conf = argv
+    _make_database(Path(os.environ["AIRFLOW_HOME"]) / "database-version")
     from airflow.__main__ import main as airflow
 
     sys.argv = ["airflow", "dags", "test", dag_id, "--conf", conf]
-    airflow()
+    try:
+        airflow()
+    except Exception as error:  # such as a Param that its schema refuses: no task ever hears of it
+        tell({"step": "airflow", "state": "failed", "error": str(error)})
+        raise
+
+
+def _make_database(mark: Path) -> None:
+    """Make the database, or bring it up to date; that takes seconds, so not where this Airflow has done it already."""
+    newest = version("apache-airflow")
+    if mark.exists() and mark.read_text() == newest:
+        return
+    from airflow.utils.db import initdb
+
+    initdb()  # type: ignore[no-untyped-call, unused-ignore]
+    mark.write_text(newest)
 
 
 if __name__ == "__main__":

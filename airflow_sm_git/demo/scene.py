@@ -45,6 +45,8 @@ class Scene:
         """Environment variables that make Airflow the demo's."""
         return {
             "AIRFLOW_HOME": str(self.home / "airflow"),
+            "AIRFLOW__API__HOST": "127.0.0.1",  # everybody is an admin, so nobody else may come in
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.home / "airflow" / "dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -82,7 +84,13 @@ def environment(scene: Scene, aws: dict[str, str]) -> dict[str, str]:
 
 
 def _script(scene: Scene, local_state: Path) -> str:
-    variables = {**scene.variables(), "AIRFLOW__SM_GIT__LOCAL_STATE": str(local_state)}
+    variables = {
+        **scene.variables(),
+        # Airflow can fail a task that resumes within a moment of its deferral, as jobs of seconds let it.
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "1",
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5",
+        "AIRFLOW__SM_GIT__LOCAL_STATE": str(local_state),
+    }
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     path = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     start = 'airflow-sm-git local start && eval "$(airflow-sm-git local env)"'

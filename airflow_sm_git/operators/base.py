@@ -1,4 +1,8 @@
-"""What the operators share: connection parameters, the task instance's key, errors as Airflow takes them."""
+"""What the operators share: connection parameters, the task instance's key, errors as Airflow takes them.
+
+The modules of the operators import at their top only what their classes are made of, and the rest where it is used:
+Airflow imports every DAG file again and again, and each file pays for what it imports (`benchmarks/dag_import.py`).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_sm_git.core.errors import BadParameter, SmGitError
-from airflow_sm_git.core.names import TaskKey
 from airflow_sm_git.core.status import Phase
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_sm_git.core.names import TaskKey
     from airflow_sm_git.core.records import Package
     from airflow_sm_git.hooks.aws import AwsHook
 
@@ -79,6 +83,12 @@ class AwsOperator(SmGitOperator):
             "botocore_config": self.botocore_config,
         }
 
+    def note_trouble(self, event: Mapping[str, Any]) -> None:
+        """Say that the trigger could not watch. The task then waits by itself: what it waits for goes on all the same,
+        and must neither be forgotten nor started a second time."""
+        if event["error"]:
+            self.log.warning("The triggerer could not wait, so this task does: %s", event["error"])
+
     def ownership(self, context: Context) -> dict[str, str | None]:
         """Tag values that say whose a resource is and until when it may live."""
         from airflow_sm_git import settings
@@ -96,6 +106,7 @@ class AwsOperator(SmGitOperator):
 def task_key(context: Context, task_id: str | None = None, map_index: int | None = None) -> TaskKey:
     """The key of the task instance that runs, or of another one of its run."""
     from airflow_sm_git import settings
+    from airflow_sm_git.core.names import TaskKey
 
     ti = context["ti"]
     index = ti.map_index if map_index is None else map_index

@@ -7,18 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
-from airflow_sm_git.core.deployment import DeployRequests, DeploySpec, EndpointAction, deploy_requests, next_action
-from airflow_sm_git.core.names import check_name, endpoint_name, make_tags
-from airflow_sm_git.core.records import SCHEMA, Endpoint, Package, TrainingJob, load
+from airflow_sm_git.core.records import SCHEMA, Endpoint, Package, TrainingJob
 from airflow_sm_git.core.status import ENDPOINT_BUSY
 from airflow_sm_git.links.sagemaker import EndpointLink
 from airflow_sm_git.operators.base import (
     AwsOperator,
-    as_int,
     as_mapping,
-    as_number,
     code_tags,
-    event_phase,
     final_errors,
     is_deferrable,
     iso,
@@ -30,10 +25,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_sm_git.clients.sagemaker import SageMakerClient
+    from airflow_sm_git.core.deployment import DeployRequests, EndpointAction
 
-_NUMBERS = ("initial_instance_count", "volume_size", "model_server_workers", "container_log_level")
-_DURATIONS = ("model_data_download_timeout", "container_startup_health_check_timeout")
-_PASSED_ON = ("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key", "enable_network_isolation")
 SETTLE_TRIES = 10
 
 
@@ -177,7 +170,7 @@ class DeployOperator(AwsOperator):
     def resume(self, context: Context, event: dict[str, Any]) -> Endpoint:
         """Go on when the trigger has told that the endpoint has settled, or that time is up."""
         with final_errors():
-            event_phase(event)
+            self.note_trouble(event)
             memo = event["memo"]
             return self._deploy(context, datetime.fromisoformat(memo["deadline"]), memo["submitted"])
 
@@ -186,6 +179,8 @@ class DeployOperator(AwsOperator):
 
         :param submitted: the configuration that this try has asked the endpoint for already.
         """
+        from airflow_sm_git.core.deployment import EndpointAction, next_action
+
         client = self.aws().sagemaker()
         requests = self._requests(context, client.region)
         name, config_name = requests.endpoint["EndpointName"], requests.endpoint_config["EndpointConfigName"]
@@ -209,6 +204,8 @@ class DeployOperator(AwsOperator):
 
     def _act(self, client: SageMakerClient, action: EndpointAction, requests: DeployRequests) -> str | None:
         """Carry out one action; the configuration that the endpoint was asked for, if it was."""
+        from airflow_sm_git.core.deployment import EndpointAction
+
         if action is EndpointAction.DELETE:
             client.delete("Endpoint", requests.endpoint["EndpointName"])
             return None
@@ -263,49 +260,15 @@ class DeployOperator(AwsOperator):
                     self.log.info("%s %s was made at the same time", kind, request[f"{kind}Name"])
 
     def _requests(self, context: Context, region: str) -> DeployRequests:
-        package = load(Package, "package", self.package) if self.package else None
-        spec = self._spec(context, package, region)
-        tags = {**self.ownership(context), **code_tags(package)}
+        from airflow_sm_git.core.deployment import deploy_requests
+        from airflow_sm_git.core.names import make_tags
+        from airflow_sm_git.operators.specs import deploy_spec
+
+        spec = deploy_spec(self, task_key(context), region)
+        tags = {**self.ownership(context), **code_tags(spec.package)}
         if not self._owned:
             tags.pop("lease-until")  # a standing endpoint has none: no sweep may ever take it
         return deploy_requests(spec, make_tags(tags, as_mapping("tags", self.tags)))
-
-    def _spec(self, context: Context, package: Package | None, region: str) -> DeploySpec:
-        aws = self.aws()
-        name = check_name("endpoint_name", str(self.endpoint_name)) if self.endpoint_name else None
-        model_data = self._model_data()
-        if package and model_data and self.hosting == "repack":
-            store = aws.store(self.s3_uri_prefix or None)
-            model_data = store.repack(model_data, package["s3_uri"], package["digest"])
-        numbers = {key: getattr(self, key) for key in _NUMBERS}
-        durations = {key: getattr(self, key) for key in _DURATIONS}
-        overrides = as_mapping("config_overrides", self.config_overrides)
-        return DeploySpec(
-            endpoint_name=name or endpoint_name(task_key(context), self.endpoint_name_prefix or None),
-            role=aws.role_arn(self.role),
-            region=region,
-            model_data=model_data,
-            package=package,
-            entry_point=self.entry_point or None,
-            initial_weight=as_number("initial_weight", self.initial_weight),
-            environment=as_mapping("environment", self.environment),
-            subnets=list(self.subnets),
-            security_group_ids=list(self.security_group_ids),
-            config_overrides={key: as_mapping(f"config_overrides[{key!r}]", each) for key, each in overrides.items()},
-            **{key: None if value is None else as_int(key, value) for key, value in numbers.items()},  # type: ignore[arg-type]
-            **{key: None if value is None else int(seconds(key, value)) for key, value in durations.items()},  # type: ignore[arg-type]
-            **{key: getattr(self, key) for key in _PASSED_ON},
-        )
-
-    def _model_data(self) -> str | None:
-        if self.training_job and self.model_data:
-            raise errors.BadParameter("model_data", self.model_data, "given together with training_job", "Give one.")
-        if not self.training_job:
-            return self.model_data or None
-        job = load(TrainingJob, "training_job", self.training_job)
-        if not job["model_data"]:
-            raise errors.BadParameter("training_job", job["job_name"], f"is {job['status']} and has no model")
-        return job["model_data"]
 
     @property
     def _owned(self) -> bool:

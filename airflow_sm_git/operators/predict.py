@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
-from airflow_sm_git.core.checks import check_s3_uri
-from airflow_sm_git.core.names import check_name
-from airflow_sm_git.core.prediction import JSON, decode, encode
 from airflow_sm_git.core.records import SCHEMA, Endpoint, Prediction, load
 from airflow_sm_git.operators.base import AwsOperator, as_int, task_key
 
@@ -58,7 +55,7 @@ class PredictOperator(AwsOperator):
         endpoint: Endpoint | str,
         data: Any = None,
         data_s3_uri: str | None = None,
-        content_type: str = JSON,
+        content_type: str = "application/json",
         accept: str | None = None,
         target_variant: str | None = None,
         target_model: str | None = None,
@@ -85,6 +82,8 @@ class PredictOperator(AwsOperator):
 
     def run(self, context: Context) -> Prediction:
         """Encode, ask, decode."""
+        from airflow_sm_git.core.prediction import decode
+
         name = self._endpoint_name()
         try:
             body, answer = self.aws().runtime().invoke(**self._request(name))
@@ -106,6 +105,8 @@ class PredictOperator(AwsOperator):
 
     def _endpoint_name(self) -> str:
         if isinstance(self.endpoint, str) and not self.endpoint.lstrip().startswith("{"):
+            from airflow_sm_git.core.names import check_name
+
             return check_name("endpoint", self.endpoint)
         return load(Endpoint, "endpoint", self.endpoint)["endpoint_name"]
 
@@ -121,6 +122,8 @@ class PredictOperator(AwsOperator):
         return {"EndpointName": name, "ContentType": self.content_type, "Body": self._payload(), **request}
 
     def _payload(self) -> bytes:
+        from airflow_sm_git.core.prediction import encode
+
         if not self.data_s3_uri:
             return encode(self.data, self.content_type)
         if self.data is not None:
@@ -133,6 +136,8 @@ class PredictOperator(AwsOperator):
         """Put an answer to S3 if it is asked for, or too large for XCom."""
         if not self.output_s3_uri and len(body) <= as_int("max_xcom_bytes", self.max_xcom_bytes):
             return None
+        from airflow_sm_git.core.checks import check_s3_uri
+
         prefix = check_s3_uri("output_s3_uri", self.output_s3_uri) if self.output_s3_uri else self.s3_uri_prefix
         folder = "" if self.output_s3_uri else "predictions/"
         uri = self.aws().store(prefix or None).put(f"{folder}{task_key(context).hash}.out", body, content_type)

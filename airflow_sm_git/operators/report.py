@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.records import SCHEMA
-from airflow_sm_git.core.report import kept_sentences, render
 from airflow_sm_git.operators.base import SmGitOperator
 from airflow_sm_git.operators.deploy import DeployOperator
 from airflow_sm_git.operators.git_checkout import GitCheckoutOperator
@@ -49,6 +48,8 @@ class ReportOperator(SmGitOperator):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Collect, print, judge."""
+        from airflow_sm_git.core.report import kept_sentences, render
+
         ti = context["ti"]
         upstream = sorted(self.get_flat_relatives(upstream=True), key=lambda task: task.task_id)
         found = states(context, upstream, None)

@@ -7,11 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
-from airflow_sm_git.core.checks import check_choice
 from airflow_sm_git.core.records import SCHEMA, Teardown
 from airflow_sm_git.operators.base import (
     AwsOperator,
-    event_phase,
     final_errors,
     is_deferrable,
     iso,
@@ -67,6 +65,8 @@ class TeardownOperator(AwsOperator):
 
     def run(self, context: Context) -> Teardown:
         """Delete, or keep."""
+        from airflow_sm_git.core.checks import check_choice
+
         check_choice("policy", self.policy, POLICIES)
         deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
         failed = self._failed(context)
@@ -77,7 +77,7 @@ class TeardownOperator(AwsOperator):
     def resume(self, context: Context, event: dict[str, Any]) -> Teardown:
         """Go on when an endpoint that was busy has settled."""
         with final_errors():
-            event_phase(event)
+            self.note_trouble(event)
             return self._delete(context, datetime.fromisoformat(event["memo"]["deadline"]))
 
     def _failed(self, context: Context) -> list[str]:

@@ -7,18 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
-from airflow_sm_git.core.attempts import Action, decide
-from airflow_sm_git.core.names import job_name, make_tags, short_hash
-from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob, load
+from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
-from airflow_sm_git.core.training import TrainSpec, request_identity, training_request
 from airflow_sm_git.links.sagemaker import TrainingJobLink
 from airflow_sm_git.operators.base import (
     AwsOperator,
-    as_int,
     as_mapping,
     code_tags,
-    event_phase,
     final_errors,
     is_deferrable,
     iso,
@@ -30,15 +25,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_sm_git.clients.sagemaker import SageMakerClient
-
-_DURATIONS = ("max_run", "max_wait", "max_pending", "keep_alive_period")
-_NUMBERS = ("instance_count", "volume_size", "max_retry_attempts", "container_log_level")
-_PASSED_ON = (
-    *("image_uri", "instance_type", "volume_kms_key", "output_kms_key", "disable_output_compression"),
-    *("encoding", "input_mode", "checkpoint_s3_uri", "checkpoint_local_path", "use_spot_instances"),
-    *("enable_network_isolation", "encrypt_inter_container_traffic"),
-)
-SUBMIT_TRIES = 5
+    from airflow_sm_git.core.training import TrainSpec
 
 
 class TrainOperator(AwsOperator):
@@ -209,9 +196,10 @@ class TrainOperator(AwsOperator):
 
     def run(self, context: Context) -> TrainingJob:
         """Submit, or find what an earlier try submitted, and wait."""
-        package = load(Package, "package", self.package) if self.package else None
+        from airflow_sm_git.operators.specs import train_spec
+
         client = self.aws().sagemaker()
-        spec = self._spec(package, client.region)
+        spec = train_spec(self, client.region)
         deadline = datetime.now(UTC) + timedelta(seconds=self._patience(spec))
         name, attached = self._submit(context, client, spec, deadline)
         self._job_name = name
@@ -229,7 +217,7 @@ class TrainOperator(AwsOperator):
     def resume(self, context: Context, event: dict[str, Any]) -> TrainingJob:
         """Go on when the trigger has told that the job ended, or that time is up."""
         with final_errors():
-            event_phase(event)
+            self.note_trouble(event)
             memo = event["memo"]
             deadline = datetime.fromisoformat(memo["deadline"])
             return self._finish(self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
@@ -243,30 +231,6 @@ class TrainOperator(AwsOperator):
             self.log.info("The task was killed: stopping training job %s", self._job_name)
             stop_job(self.aws().sagemaker(), self._job_name, "killed")
 
-    def _spec(self, package: Package | None, region: str) -> TrainSpec:
-        aws = self.aws()
-        store = aws.store(self.s3_uri_prefix or None)
-        from airflow_sm_git.operators.inputs import channels
-
-        durations = {name: getattr(self, name) for name in _DURATIONS}
-        numbers = {name: getattr(self, name) for name in _NUMBERS}
-        return TrainSpec(
-            package=package,
-            role=aws.role_arn(self.role),
-            region=region,
-            output_path=self.output_path or store.uri("output/"),
-            hyperparameters=as_mapping("hyperparameters", self.hyperparameters),
-            inputs=channels(self.inputs, store),
-            environment=as_mapping("environment", self.environment),
-            metric_definitions=list(self.metric_definitions),
-            subnets=list(self.subnets),
-            security_group_ids=list(self.security_group_ids),
-            config_overrides=as_mapping("config_overrides", self.config_overrides),
-            **{name: None if value is None else int(seconds(name, value)) for name, value in durations.items()},  # type: ignore[arg-type]
-            **{name: None if value is None else as_int(name, value) for name, value in numbers.items()},  # type: ignore[arg-type]
-            **{name: getattr(self, name) for name in _PASSED_ON},
-        )
-
     def _patience(self, spec: TrainSpec) -> float:
         if self.wait_timeout is not None:
             return seconds("wait_timeout", self.wait_timeout)
@@ -276,41 +240,17 @@ class TrainOperator(AwsOperator):
         self, context: Context, client: SageMakerClient, spec: TrainSpec, deadline: datetime
     ) -> tuple[str, bool]:
         """The name of the job to wait for, and whether an earlier try had submitted it."""
-        from airflow_sm_git.clients.jobs import find_attempts, stop_job
+        from airflow_sm_git.clients.submission import Order, submit
 
-        key = task_key(context)
-        generation = context["ti"].max_tries - (self.retries or 0)
-        draft = training_request(spec, job_name="draft", tags=[])
-        identity = short_hash(request_identity(draft, spec.package))
-        for _ in range(SUBMIT_TRIES):
-            attempts = find_attempts(client, key)
-            decision = decide(attempts, request=identity, generation=generation)
-            self.log.info("Attempt %d: %s", decision.number, decision.action.value)
-            if decision.action is Action.SUBMIT:
-                name = job_name(key, decision.number, self.job_name_prefix)
-                try:
-                    self._create(context, client, spec, name, f"{identity}/{generation}")
-                except errors.NameInUse:
-                    continue  # another try was faster, or the listing was late: look again
-                return name, False
-            name = attempts[0].name
-            if decision.action in (Action.ATTACH, Action.TAKE):
-                return name, True
-            if decision.action is Action.REFUSE:
-                raise errors.TrainingStopped(
-                    f"Training job {name!r} was stopped by somebody else.", "Clear the task to train again."
-                )
-            stop_job(client, name, "replaced")
-            self._wait(client, name, deadline)
-        raise errors.Throttled(f"No training job could be submitted in {SUBMIT_TRIES} tries.", "Try again.")
-
-    def _create(self, context: Context, client: SageMakerClient, spec: TrainSpec, name: str, request_tag: str) -> None:
-        package = spec.package
-        tags = {**self.ownership(context), **code_tags(package), "request": request_tag}
-        request = training_request(spec, job_name=name, tags=make_tags(tags, as_mapping("tags", self.tags)))
-        client.validate("CreateTrainingJob", request)
-        client.call("CreateTrainingJob", **request)
-        self.log.info("Submitted training job %s", name)
+        order = Order(
+            spec=spec,
+            key=task_key(context),
+            generation=context["ti"].max_tries - (self.retries or 0),
+            prefix=self.job_name_prefix or None,
+            tags={**self.ownership(context), **code_tags(spec.package)},
+            user_tags=as_mapping("tags", self.tags),
+        )
+        return submit(client, order, wait=lambda name: self._wait(client, name, deadline), log=self.log.info)
 
     def _defer(self, job: dict[str, Any], deadline: datetime, attached: bool) -> None:
         from airflow_sm_git.triggers.training_job import TrainingJobTrigger
@@ -332,7 +272,7 @@ class TrainOperator(AwsOperator):
         return client.wait("TrainingJob", name, check_interval=interval, deadline=deadline.timestamp())
 
     def _finish(self, client: SageMakerClient, name: str, deadline: datetime, attached: bool) -> TrainingJob:
-        from airflow_sm_git.clients.jobs import read_log, stop_job
+        from airflow_sm_git.clients.jobs import failure, read_log, stop_job
 
         job, result = self._wait(client, name, deadline)
         if result is Phase.RUNNING:
@@ -348,11 +288,13 @@ class TrainOperator(AwsOperator):
         for line in lines if self.print_log else []:
             self.log.info("[%s] %s", name, line)
         if failed:
-            raise _failure(job, result, lines)
+            raise failure(job, result, lines)
         return self._record(client, job, attached)
 
     def _record(self, client: SageMakerClient, job: dict[str, Any], attached: bool) -> TrainingJob:
-        package = load(Package, "package", self.package) if self.package else None
+        from airflow_sm_git.operators.specs import package_of
+
+        package = package_of(self)
         metrics = {item["MetricName"]: float(item["Value"]) for item in job.get("FinalMetricDataList", [])}
         times = {key: job.get(key) for key in ("TrainingStartTime", "TrainingEndTime")}
         return TrainingJob(
@@ -370,21 +312,3 @@ class TrainOperator(AwsOperator):
             region=client.region,
             attached=attached,
         )
-
-
-def _failure(job: dict[str, Any], result: Phase, lines: list[str]) -> errors.TrainingError:
-    name, reason = job["TrainingJobName"], job.get("FailureReason", "")
-    last = "".join(f"\n  {line}" for line in lines[-20:])
-    tail = f"\nThe last lines of its log:{last}" if last else ""
-    if result is Phase.FAILED:
-        return errors.TrainingFailed(
-            f"Training job {name!r} failed: {reason}{tail}", "Correct the script or its inputs."
-        )
-    if job.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"):
-        return errors.TrainingTimedOut(
-            f"Training job {name!r} reached its own limit ({job['SecondaryStatus']}).{tail}",
-            "Raise max_run or max_wait.",
-        )
-    return errors.TrainingStopped(
-        f"Training job {name!r} was stopped. {reason}{tail}", "Clear the task to train again."
-    )

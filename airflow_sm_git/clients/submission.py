@@ -1,0 +1,76 @@
+"""Submit a training job exactly once, whatever earlier tries of the task have left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from airflow_sm_git.clients.jobs import find_attempts, stop_job
+from airflow_sm_git.clients.sagemaker import SageMakerClient
+from airflow_sm_git.core import errors
+from airflow_sm_git.core.attempts import Action, decide
+from airflow_sm_git.core.names import TaskKey, job_name, make_tags, short_hash
+from airflow_sm_git.core.training import TrainSpec, request_identity, training_request
+
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained, and for whom.
+
+    :param generation: how often the task has been cleared.
+    :param prefix: the readable part of the job's name; None for the DAG's id.
+    :param tags: values of our own tags, by key without the prefix.
+    :param user_tags: the user's tags.
+    """
+
+    spec: TrainSpec
+    key: TaskKey
+    generation: int
+    prefix: str | None
+    tags: Mapping[str, str | None]
+    user_tags: Mapping[str, str]
+
+
+def submit(
+    client: SageMakerClient, order: Order, *, wait: Callable[[str], object], log: Callable[..., None]
+) -> tuple[str, bool]:
+    """Submit, attach to, take, or replace.
+
+    :param wait: waits until the job of a name has ended.
+    :param log: takes a format and its arguments.
+    :return: the name of the job to wait for, and whether an earlier try had submitted it.
+    :raises TrainingStopped: somebody else stopped the job.
+    :raises Throttled: others were faster, time and again.
+    """
+    draft = training_request(order.spec, job_name="draft", tags=[])
+    identity = short_hash(request_identity(draft, order.spec.package))
+    for _ in range(TRIES):
+        attempts = find_attempts(client, order.key)
+        decision = decide(attempts, request=identity, generation=order.generation)
+        log("Attempt %d: %s", decision.number, decision.action.value)
+        if decision.action is Action.SUBMIT:
+            name = job_name(order.key, decision.number, order.prefix)
+            try:
+                _create(client, order, name, identity)
+            except errors.NameInUse:
+                continue  # another try was faster, or the listing was late: look again
+            log("Submitted training job %s", name)
+            return name, False
+        name = attempts[0].name
+        if decision.action in (Action.ATTACH, Action.TAKE):
+            return name, True
+        if decision.action is Action.REFUSE:
+            remedy = "Clear the task to train again."
+            raise errors.TrainingStopped(f"Training job {name!r} was stopped by somebody else.", remedy)
+        stop_job(client, name, "replaced")
+        wait(name)
+    raise errors.Throttled(f"No training job could be submitted in {TRIES} tries.", "Try again.")
+
+
+def _create(client: SageMakerClient, order: Order, name: str, identity: str) -> None:
+    tags = make_tags({**order.tags, "request": f"{identity}/{order.generation}"}, order.user_tags)
+    request = training_request(order.spec, job_name=name, tags=tags)
+    client.validate("CreateTrainingJob", request)
+    client.call("CreateTrainingJob", **request)

@@ -1,0 +1,121 @@
+"""From an operator's rendered parameters to the specification of what it asks for, every value checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core.deployment import DeploySpec
+from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.names import check_name, endpoint_name
+from airflow_sm_git.core.records import Package, TrainingJob, load
+from airflow_sm_git.core.training import TrainSpec
+from airflow_sm_git.operators.base import as_int, as_mapping, as_number, seconds
+from airflow_sm_git.operators.inputs import channels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_sm_git.core.names import TaskKey
+    from airflow_sm_git.operators.deploy import DeployOperator
+    from airflow_sm_git.operators.train import TrainOperator
+
+_TRAIN_DURATIONS = ("max_run", "max_wait", "max_pending", "keep_alive_period")
+_TRAIN_NUMBERS = ("instance_count", "volume_size", "max_retry_attempts", "container_log_level")
+_TRAIN_AS_THEY_ARE = (
+    *("image_uri", "instance_type", "volume_kms_key", "output_kms_key", "disable_output_compression"),
+    *("encoding", "input_mode", "checkpoint_s3_uri", "checkpoint_local_path", "use_spot_instances"),
+    *("enable_network_isolation", "encrypt_inter_container_traffic"),
+)
+_DEPLOY_DURATIONS = ("model_data_download_timeout", "container_startup_health_check_timeout")
+_DEPLOY_NUMBERS = ("initial_instance_count", "volume_size", "model_server_workers", "container_log_level")
+_DEPLOY_AS_THEY_ARE = (
+    *("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key", "enable_network_isolation"),
+)
+
+
+def package_of(operator: TrainOperator | DeployOperator) -> Package | None:
+    """The record of an operator's package, if it has one.
+
+    :raises BadParameter: it is something else.
+    """
+    return load(Package, "package", operator.package) if operator.package else None
+
+
+def train_spec(operator: TrainOperator, region: str) -> TrainSpec:
+    """What a `TrainOperator` asks for; local inputs are uploaded, and a role's name is looked up.
+
+    :raises BadParameter: a value that cannot work.
+    """
+    aws = operator.aws()
+    store = aws.store(operator.s3_uri_prefix or None)
+    return TrainSpec(
+        package=package_of(operator),
+        role=aws.role_arn(operator.role),
+        region=region,
+        output_path=operator.output_path or store.uri("output/"),
+        hyperparameters=as_mapping("hyperparameters", operator.hyperparameters),
+        inputs=channels(operator.inputs, store),
+        environment=as_mapping("environment", operator.environment),
+        metric_definitions=list(operator.metric_definitions),
+        subnets=list(operator.subnets),
+        security_group_ids=list(operator.security_group_ids),
+        config_overrides=as_mapping("config_overrides", operator.config_overrides),
+        **_numbers(operator, _TRAIN_DURATIONS, _TRAIN_NUMBERS),
+        **{name: getattr(operator, name) for name in _TRAIN_AS_THEY_ARE},
+    )
+
+
+def deploy_spec(operator: DeployOperator, key: TaskKey, region: str) -> DeploySpec:
+    """What a `DeployOperator` asks for; a model is repacked, and a role's name is looked up.
+
+    :param key: names the endpoint, if the operator does not.
+    :raises BadParameter: a value that cannot work.
+    """
+    aws = operator.aws()
+    name = check_name("endpoint_name", str(operator.endpoint_name)) if operator.endpoint_name else None
+    package, model_data = package_of(operator), _model_data(operator)
+    if package and model_data and operator.hosting == "repack":
+        store = aws.store(operator.s3_uri_prefix or None)
+        model_data = store.repack(model_data, package["s3_uri"], package["digest"])
+    overrides = as_mapping("config_overrides", operator.config_overrides)
+    return DeploySpec(
+        endpoint_name=name or endpoint_name(key, operator.endpoint_name_prefix or None),
+        role=aws.role_arn(operator.role),
+        region=region,
+        model_data=model_data,
+        package=package,
+        entry_point=operator.entry_point or None,
+        initial_weight=as_number("initial_weight", operator.initial_weight),
+        environment=as_mapping("environment", operator.environment),
+        subnets=list(operator.subnets),
+        security_group_ids=list(operator.security_group_ids),
+        config_overrides={
+            action: as_mapping(f"config_overrides[{action!r}]", each) for action, each in overrides.items()
+        },
+        **_numbers(operator, _DEPLOY_DURATIONS, _DEPLOY_NUMBERS),
+        **{name: getattr(operator, name) for name in _DEPLOY_AS_THEY_ARE},
+    )
+
+
+def _numbers(operator: Any, durations: Iterable[str], counts: Iterable[str]) -> dict[str, Any]:
+    """Parameters that are whole numbers, of which some may be given as timedelta; None stays None."""
+    found: dict[str, Any] = {}
+    for name in durations:
+        value = getattr(operator, name)
+        found[name] = None if value is None else int(seconds(name, value))
+    for name in counts:
+        value = getattr(operator, name)
+        found[name] = None if value is None else as_int(name, value)
+    return found
+
+
+def _model_data(operator: DeployOperator) -> str | None:
+    if operator.training_job and operator.model_data:
+        raise BadParameter("model_data", operator.model_data, "given together with training_job", "Give one.")
+    if not operator.training_job:
+        return operator.model_data or None
+    job = load(TrainingJob, "training_job", operator.training_job)
+    if not job["model_data"]:
+        problem = f"is {job['status']} and has no model"
+        raise BadParameter("training_job", job["job_name"], problem, "Save something to SM_MODEL_DIR.")
+    return job["model_data"]
