@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     try:
         airflow()
     except Exception as error:  # such as a Param that its schema refuses: no task ever hears of it
-        tell({"step": "airflow", "state": "failed", "error": str(error)})
+        tell("airflow", "failed", error)
         raise
 
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from airflow_sm_git.core.errors import SmGitError
+from airflow_sm_git.core.names import read_tags
 from airflow_sm_git.demo.scene import DAG_ID, Scene, environment, set_up
+from airflow_sm_git.demo.summary import Kept, say, say_failure, say_kept, say_places, say_step, say_success
 from airflow_sm_git.local import daemon
+from airflow_sm_git.local.state import NotOurDirectory
 
 DEFAULT_HOME = Path("~/.airflow-sm-git/demo")
-_STEPS = {
-    "checkout": "resolve the branch to one commit",
-    "package": "build sourcedir.tar.gz, put it by digest",
-    "train": "train in a SageMaker job",
-    "deploy": "serve the model at an endpoint",
-    "predict": "ask the endpoint",
-    "teardown": "delete endpoint, config and model",
-    "report": "put the run's record together",
-}
 
 
 def main(argv: list[str], *, local_state: Path) -> int:
@@ -33,39 +30,50 @@ def main(argv: list[str], *, local_state: Path) -> int:
 
     :param argv: the options, without the program's name.
     :param local_state: the local SageMaker's folder.
-    :return: the exit code, 0 if every step succeeded.
+    :return: the exit code, 0 if every step succeeded, 130 if it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="airflow-sm-git demo", description=__doc__)
     parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="the demo's folder (default: %(default)s)")
-    parser.add_argument(
-        "--conf", type=json.loads, default={}, help="Params of the run as JSON, such as '{\"epochs\": 8}'"
-    )
+    parser.add_argument("--conf", type=_conf, default={}, help="Params of the run as JSON, such as '{\"epochs\": 8}'")
     options = parser.parse_args(argv)
-    began = time.monotonic()
-    was_running = daemon.status(local_state) is not None
+    home = options.home.expanduser().absolute()
     try:
-        scene = set_up(options.home.expanduser().absolute(), local_state)
-        info = daemon.start(local_state)
-    except (SmGitError, daemon.StartFailed, OSError) as error:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _alone(home / "lock"), _interruptible():
+            return _run(home, options.conf, local_state.absolute())
+    except (SmGitError, daemon.StartFailed, NotOurDirectory, OSError) as error:
         print(f"The demo could not start: {error}", file=sys.stderr)
         return 1
-    _say(f"A git repository of {len(scene.commits.commits)} commits, and a local SageMaker on {info.url}.")
-    report: dict[str, Any] | None = None
+
+
+def _run(home: Path, conf: dict[str, Any], local_state: Path) -> int:
+    began, since = time.monotonic(), datetime.now(UTC)
+    scene = set_up(home, local_state)
+    was_running = daemon.status(local_state) is not None
+    info = daemon.start(local_state)
+    report, code, kept = None, 130, []
     try:
-        report, code = _play(scene, daemon.env(local_state), options.conf, began)
+        say(f"A git repository of {len(scene.commits.commits)} commits, and a local SageMaker on {info.url}.")
+        report, code = _play(scene, daemon.env(local_state), conf, began)
+    except KeyboardInterrupt:
+        say("\nInterrupted.")
     finally:
-        if not was_running and not (report and _kept(report)):
+        kept = _remaining(daemon.env(local_state), since)
+        if not was_running and not kept:
             daemon.stop(local_state)
-    _say("")
-    if report is None or code:
-        _say_failure(scene, report, local_state)
-        return 1
-    _say_success(scene, report, time.monotonic() - began, local_state)
-    return 0
+    say()
+    if code == 130:
+        say_kept(scene, kept)
+        say_places(scene, local_state)
+    elif report is None or code:
+        say_failure(scene, report, kept, local_state)
+    else:
+        say_success(scene, report, kept, time.monotonic() - began, local_state)
+    return min(code, 1) if code != 130 else code
 
 
 def _play(scene: Scene, aws: dict[str, str], conf: dict[str, Any], began: float) -> tuple[dict[str, Any] | None, int]:
-    """Run the DAG and show each step as it ends; the run's record and Airflow's exit code."""
+    """Run the DAG and show each step as it ends; the run's record and the exit code."""
     scene.events.write_text("")
     command = [sys.executable, "-m", "airflow_sm_git.demo.airflow_run", DAG_ID, json.dumps(conf)]
     report = None
@@ -79,16 +87,16 @@ def _play(scene: Scene, aws: dict[str, str], conf: dict[str, Any], began: float)
                 step, state = event["step"], event["state"]
                 if state == "running":
                     if not started:
-                        _say(f"Airflow is up after {time.monotonic() - began:.1f} s; the DAG is {DAG_ID!r}.\n")
+                        say(f"Airflow is up after {time.monotonic() - began:.1f} s; the DAG is {DAG_ID!r}.\n")
                     started.setdefault(step, event["time"])
                     continue
-                _show(step, state, event["time"] - started.get(step, event["time"]), event["error"])
+                say_step(step, state, event["time"] - started.get(step, event["time"]), event["error"])
                 report = event.get("report") or report
         except BaseException:
             process.terminate()
             process.wait()
             raise
-    return report, process.returncode
+    return report, 1 if process.returncode else 0
 
 
 def _events(path: Path, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
@@ -103,54 +111,56 @@ def _events(path: Path, process: subprocess.Popen[bytes]) -> Iterator[dict[str, 
             time.sleep(0.05)
 
 
-def _show(step: str, state: str, seconds: float, error: str | None) -> None:
-    mark = "ok" if state == "success" else state.upper()
-    _say(f"  {step:<9} {_STEPS.get(step, ''):<42} {seconds:6.1f} s  {mark}")
-    if error and step != "report":
-        _say(textwrap.indent(error, "            "))
+def _remaining(aws: dict[str, str], since: datetime) -> list[Kept]:
+    """The endpoints made since a time that are still there. The server is asked, because a run may end unreported."""
+    import boto3
 
-
-def _kept(report: dict[str, Any]) -> list[dict[str, Any]]:
-    teardowns = [records.get("teardown") for records in report["indexes"].values()]
-    return [each for each in teardowns if each and each["kept"]]
-
-
-def _say_success(scene: Scene, report: dict[str, Any], seconds: float, local_state: Path) -> None:
-    run = report["indexes"]["-1"]
-    commit, job, metrics = run["checkout"], run["training_job"], run["training_job"]["metrics"]
-    _say(f"commit      {commit['commit']}  {commit['subject']!r} by {commit['author']}")
-    _say(f"digest      {run['package']['digest']} ({run['package']['file_count']} files, the same on every machine)")
-    _say(f"job         {job['job_name']} ({job['status']}, {job['billable_seconds']} billable seconds)")
-    _say(
-        f"perplexity  {metrics['validation:perplexity']:.0f} on held-out text; initial weights "
-        f"{metrics['initial:perplexity']:.0f}, add-one unigram {metrics['unigram:perplexity']:.0f}"
+    client = boto3.client(
+        "sagemaker",
+        endpoint_url=aws["AWS_ENDPOINT_URL"],
+        region_name=aws["AWS_DEFAULT_REGION"],
+        aws_access_key_id=aws["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
     )
-    _say(f"endpoint    {run['endpoint']['endpoint_name']} answered:\n")
-    _say(textwrap.fill(run["prediction"]["body"], 100, initial_indent="    ", subsequent_indent="    "))
-    torn_down = run["teardown"]
-    if torn_down["kept"]:
-        _say(f"\nkept        {', '.join(torn_down['kept'])} until {torn_down['lease_until']}")
-        _say(f"            remove it: {torn_down['remove_command']}")
-    else:
-        _say(f"\ntorn down   {', '.join(torn_down['deleted'])}")
-    _say(f"time        {seconds:.0f} s in all\n")
-    _say(f"On your disk: {scene.home} and {local_state} (delete them when you like). Try next:\n")
-    _say(f"    . {scene.script}        # starts the local SageMaker and points Airflow to it")
-    _say(f"    git -C {scene.commits.path} log --oneline")
-    _say("    airflow standalone      # http://localhost:8080, trigger 'quickstart' with another ref, say main~1")
-    _say("    airflow-sm-git local stop")
+    answer = client.list_endpoints(CreationTimeAfter=since, NameContains=DAG_ID, MaxResults=100)
+    found = [each for each in answer["Endpoints"] if each["EndpointStatus"] != "Deleting"]
+    return [
+        Kept(
+            each["EndpointName"],
+            read_tags(client.list_tags(ResourceArn=each["EndpointArn"])["Tags"]).get("lease-until", "?"),
+        )
+        for each in found
+    ]
 
 
-def _say_failure(scene: Scene, report: dict[str, Any] | None, local_state: Path) -> None:
-    _say("The demo failed.")
-    if report is None:
-        _say("Airflow ended before the run did. Its last lines:\n")
-        _say(textwrap.indent("\n".join(scene.log.read_text(errors="replace").splitlines()[-15:]), "    "))
-    for kept in _kept(report) if report else []:
-        _say(f"Kept until {kept['lease_until']}: {', '.join(kept['kept'])}")
-        _say(f"Remove it with:\n    . {scene.script}\n    {kept['remove_command']}\n    airflow-sm-git local stop")
-    _say(f"The whole log: {scene.log}. On your disk: {scene.home} and {local_state} (delete them when you like).")
+def _conf(text: str) -> dict[str, Any]:
+    try:
+        conf = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(conf, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return conf
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Two demos in one folder would overwrite each other's files."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SmGitError(
+                f"another demo runs in {lock.parent}.", "Wait for it, or name another folder with --home."
+            ) from None
+        yield
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a termination clean up like Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -70,6 +70,8 @@ class TeardownOperator(AwsOperator):
         check_choice("policy", self.policy, POLICIES)
         deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
         failed = self._failed(context)
+        if self.policy != "never":
+            self._stop_jobs(context)  # a job that still runs serves nobody, whatever is kept
         if self.policy == "never" or (self.policy == "on_success" and failed):
             self._keep(context, failed)
         return self._delete(context, deadline)
@@ -90,7 +92,7 @@ class TeardownOperator(AwsOperator):
 
         found = [owned for key in self._keys(context, DeployOperator) for owned in self._owned(key)]
         names = [each.name for each in found if each.kind == "Endpoint"]
-        command = "airflow-sm-git sweep --delete " + " ".join(f"--endpoint {name}" for name in names) if names else None
+        command = _remove_command(names, task_key(context).namespace) if names else None
         lease = next((each.tags.get("lease-until") for each in found if each.kind == "Endpoint"), None)
         record = Teardown(
             schema=SCHEMA, policy=self.policy, deleted=[], kept=names, lease_until=lease, remove_command=command
@@ -103,17 +105,19 @@ class TeardownOperator(AwsOperator):
             f"Endpoint {', '.join(names)} is kept, because {why}; its lease ends at {lease}. Remove it with: {command}"
         )
 
-    def _delete(self, context: Context, deadline: datetime) -> Teardown:
+    def _stop_jobs(self, context: Context) -> None:
         from airflow_sm_git.clients.jobs import stop_job
+
+        client = self.aws().sagemaker()
+        for key in self._keys(context, TrainOperator):
+            for owned in self._owned(key, kinds=("TrainingJob",)):
+                if stop_job(client, owned.name, "teardown"):
+                    self.log.info("Stopped training job %s, which was still running", owned.name)
+
+    def _delete(self, context: Context, deadline: datetime) -> Teardown:
         from airflow_sm_git.clients.owned import delete_owned
 
         client = self.aws().sagemaker()
-        stopped = [
-            f"TrainingJob {owned.name}"
-            for key in self._keys(context, TrainOperator)
-            for owned in self._owned(key, kinds=("TrainingJob",))
-            if stop_job(client, owned.name, "teardown")
-        ]
         deleted: list[str] = []
         for key in self._keys(context, DeployOperator):
             found = self._owned(key)
@@ -123,7 +127,7 @@ class TeardownOperator(AwsOperator):
             deleted += delete_owned(client, found, seconds("check_interval", self.check_interval), deadline.timestamp())
         self.log.info("Deleted: %s", ", ".join(deleted) or "nothing, all was gone already")
         return Teardown(
-            schema=SCHEMA, policy=self.policy, deleted=stopped + deleted, kept=[], lease_until=None, remove_command=None
+            schema=SCHEMA, policy=self.policy, deleted=deleted, kept=[], lease_until=None, remove_command=None
         )
 
     def _await_settled(self, client: SageMakerClient, name: str, deadline: datetime) -> None:
@@ -158,3 +162,11 @@ class TeardownOperator(AwsOperator):
         from airflow_sm_git.clients.owned import find_owned
 
         return find_owned(self.aws().sagemaker(), key, kinds)
+
+
+def _remove_command(names: list[str], namespace: str) -> str:
+    """The command that removes endpoints; the shell it is typed into may not know this Airflow's settings."""
+    options = [f"--endpoint {name}" for name in names] + (
+        [f"--namespace {namespace}"] if namespace != "default" else []
+    )
+    return " ".join(["airflow-sm-git sweep --delete", *options])

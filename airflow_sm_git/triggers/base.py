@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_sm_git.clients.watch import shared
 from airflow_sm_git.core.errors import SmGitError
-from airflow_sm_git.core.status import Phase
+from airflow_sm_git.core.status import ENDPOINT, TRAINING_JOB, Phase
 
 
 class StatusTrigger(BaseTrigger):
@@ -101,20 +101,23 @@ class StatusTrigger(BaseTrigger):
 
 
 class _Source:
-    """A `clients.watch.Source` of one kind of resource."""
+    """A `clients.watch.Source` of one kind of resource.
+
+    A status that this version does not know counts as running: it may be a stranger's, and must not end everybody's
+    wait. The task that resumes at the deadline names it.
+    """
 
     def __init__(self, client: Any, kind: str) -> None:
         self._client = client
         self._kind = kind
+        self._phases = TRAINING_JOB if kind == "TrainingJob" else ENDPOINT
 
     def changed(self, since: datetime) -> list[tuple[str, Phase]]:
-        from airflow_sm_git.clients.sagemaker import status_phase
-
         listing = self._client.changed(self._kind, since.astimezone(UTC))
-        return [(name, status_phase(self._kind, status)) for name, status in listing]
+        return [(name, self._phases.get(status, Phase.RUNNING)) for name, status in listing]
 
     def look(self, name: str) -> Phase:
-        from airflow_sm_git.clients.sagemaker import status_phase
-
         answer = self._client.describe(self._kind, name)
-        return Phase.GONE if answer is None else status_phase(self._kind, answer[f"{self._kind}Status"])
+        if answer is None:
+            return Phase.GONE
+        return self._phases.get(answer[f"{self._kind}Status"], Phase.RUNNING)
