@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from airflow_sm_git.core.names import read_tags
@@ -18,6 +19,7 @@ from tests.local.sagemaker_requests import (
     client,
     put,
     settled,
+    training_job,
     unique,
     until,
     variant,
@@ -126,6 +128,17 @@ def left_of(server: LocalSageMaker, dag_id: str) -> list[str]:
 def tags_of(server: LocalSageMaker, arn: str) -> dict[str, str]:
     """Our own tags of a resource."""
     return read_tags(client(server, "sagemaker").list_tags(ResourceArn=arn)["Tags"])
+
+
+def submit(
+    server: LocalSageMaker, wait_for: Path | None = None, name: str | None = None, **hyperparameters: str
+) -> str:
+    """Submit a training job of ``TRAIN`` as somebody else would; its name."""
+    request = training_job(server, TRAIN, name=name)
+    waiting = {"wait-for": str(wait_for)} if wait_for else {}
+    request["HyperParameters"] |= {**waiting, **hyperparameters}
+    client(server, "sagemaker").create_training_job(**request)
+    return str(request["TrainingJobName"])
 
 
 def create_endpoint(server: LocalSageMaker, weights: str = "w") -> str:

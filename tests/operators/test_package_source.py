@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from airflow_sm_git import GitCheckoutOperator, PackageSourceOperator
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
 from tests.airflow_runner import Run, Runner
-from tests.git_server import Repository
+from tests.git_server import Repository, serve
 from tests.local.sagemaker_requests import BUCKET, client, unique
 
 
@@ -74,7 +75,7 @@ def test_the_same_content_of_another_commit_is_not_put_again(
     assert "PutObject" not in steps.actions(server, asked)
 
 
-def test_without_a_source_dir_the_script_alone_lies_at_the_root_with_its_dependencies(
+def test_without_a_source_dir_the_script_lies_at_the_root_with_its_dependencies(
     airflow: Runner, server: LocalSageMaker, repository: Repository
 ) -> None:
     repository.commit({"lib/words/a.py": b"", "lib/words/b.py": b""})
@@ -129,6 +130,28 @@ def test_something_else_than_a_checkout_is_named(
     assert run.state == "failed"
     assert "checkout=" in str(run.errors["package"])
     assert problem in str(run.errors["package"])
+
+
+@pytest.mark.parametrize("kind", ["git_config", "connection"])
+def test_a_private_repository_is_read_with_the_login_of_either_kind(
+    airflow: Runner, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SM_GIT__ALLOWED_SCHEMES", "http")
+    with serve(tmp_path, login=("ada", "secret-7")) as git_server:
+        url = git_server.url("repository")
+        login: dict[str, Any] = {"git_config": {"repo": url, "username": "ada", "password": "secret-7"}}
+        if kind == "connection":
+            given = {"conn_type": "git", "host": url, "login": "ada", "password": "secret-7"}
+            monkeypatch.setenv("AIRFLOW_CONN_CODE", json.dumps(given))
+            login = {"git_conn_id": "code"}
+        with airflow.dag() as dag:
+            checkout = GitCheckoutOperator(task_id="checkout", **login).output
+            PackageSourceOperator(task_id="package", checkout=checkout, entry_point="src/train.py", **login)
+            PackageSourceOperator(task_id="without", checkout=checkout, entry_point="src/serve.py")
+        run = airflow.run(dag)
+    assert run.xcom("package")["commit"] == repository.sha("main"), run.errors
+    assert run.states["without"] == "failed", "the blobs are asked for with the login"
+    assert "secret-7" not in run.log + repr(run.xcoms())
 
 
 def test_a_bucket_of_a_stranger_is_refused(airflow: Runner, repository: Repository, server: LocalSageMaker) -> None:

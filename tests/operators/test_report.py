@@ -32,7 +32,7 @@ def test_it_holds_the_records_of_all_tasks(airflow: Runner, echo: str) -> None:
     assert f"Run {run.run_id} of {dag.dag_id}: succeeded" in run.log
 
 
-def test_it_fails_the_run_when_anything_before_it_failed_and_still_hands_out_the_record(airflow: Runner) -> None:
+def test_it_fails_when_anything_before_it_failed_and_still_hands_out_the_record(airflow: Runner) -> None:
     with airflow.dag() as dag:
         bad, good = work.override(task_id="bad")(fail=True), work.override(task_id="good", trigger_rule="all_done")()
         bad >> good >> ReportOperator(task_id="report")
