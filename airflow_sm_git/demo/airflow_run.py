@@ -11,8 +11,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from airflow_sm_git.demo.progress import tell
-
 
 def main(argv: list[str]) -> None:
     """Run it.
@@ -27,6 +25,8 @@ def main(argv: list[str]) -> None:
     try:
         airflow()
     except Exception as error:  # such as a Param that its schema refuses: no task ever hears of it
+        from airflow_sm_git.demo.progress import tell
+
         tell("airflow", "failed", error)
         raise
 
