@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_sm_git.clients.jobs import find_attempts, stop_job
 from airflow_sm_git.clients.sagemaker import SageMakerClient
@@ -73,4 +74,19 @@ def _create(client: SageMakerClient, order: Order, name: str, identity: str) -> 
     tags = make_tags({**order.tags, "request": f"{identity}/{order.generation}"}, order.user_tags)
     request = training_request(order.spec, job_name=name, tags=tags)
     client.validate("CreateTrainingJob", request)
-    client.call("CreateTrainingJob", **request)
+    try:
+        client.call("CreateTrainingJob", **request)
+    except errors.AwsError as error:
+        if empty := _empty_channel(error, request):
+            raise empty from error
+        raise
+
+
+def _empty_channel(error: errors.AwsError, request: Mapping[str, Any]) -> errors.BadParameter | None:
+    """A refusal for want of data, under the name by which the user knows the channel; AWS tells the URI alone."""
+    for channel in request.get("InputDataConfig", ()):
+        uri = channel["DataSource"].get("S3DataSource", {}).get("S3Uri")
+        if uri and f'No S3 objects found under S3 URL "{uri}"' in error.what:
+            remedy = "Put the data there, or correct the URI."
+            return errors.BadParameter(f"inputs[{channel['ChannelName']!r}]", uri, "there is no object", remedy)
+    return None
