@@ -1,0 +1,96 @@
+"""The pin: a run speaks of one commit, however often its tasks run again and wherever the branch has gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_sm_git import train_deploy_predict
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
+from tests.airflow_runner import Run, Runner
+from tests.git_server import Repository
+from tests.local.sagemaker_requests import IMAGE, ROLE
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    made = Repository(tmp_path / "repository")
+    made.commit(steps.files())
+    return made
+
+
+def run_chain(airflow: Runner, repository: Repository, **options: Any) -> Run:
+    defaults = {"entry_point": "train.py", "source_dir": "src", "image_uri": IMAGE, "role": ROLE}
+    with airflow.dag() as dag:
+        arguments = {**defaults, "repo": repository.url, "ref": "main", "check_interval": 0.05, **options}
+        train_deploy_predict(group_id="chain", hosting_entry_point="serve.py", **arguments)
+    return airflow.run(dag)
+
+
+def commits(run: Run) -> set[str]:
+    return {run.xcom(f"chain.{step}")["commit"] for step in ("checkout", "package", "train", "deploy")}
+
+
+def test_clearing_a_task_keeps_the_commit_although_the_branch_has_moved(
+    airflow: Runner, local_sagemaker: LocalSageMaker, repository: Repository
+) -> None:
+    run = run_chain(airflow, repository, data="please raise", policy="always")
+    first = repository.sha("main")
+    assert (run.state, commits(run)) == ("failed", {first})
+    repository.commit({"src/train.py": b"raise SystemExit('the new commit must not run')"})
+    run.dag.task_dict["chain.predict"].data = "hi"
+    airflow.go_on(airflow.clear(run, "chain.train"))
+    assert run.state == "success", run.errors
+    assert commits(run) == {first}
+    assert f"is at {first} (the pin of this run)" in run.log
+    assert steps.left_of(local_sagemaker, run.dag.dag_id) == []
+
+
+def test_clearing_everything_keeps_the_commit_too(airflow: Runner, repository: Repository) -> None:
+    run = run_chain(airflow, repository)
+    first = repository.sha("main")
+    repository.commit({"src/new.txt": b""})
+    airflow.go_on(airflow.clear(run, "chain.checkout"))
+    assert run.state == "success", run.errors
+    assert commits(run) == {first}
+
+
+def test_a_new_run_takes_what_the_ref_names_now(airflow: Runner, repository: Repository) -> None:
+    run = run_chain(airflow, repository)
+    tip = repository.commit({"src/new.txt": b""})
+    assert commits(airflow.run(run.dag)) == {tip}
+
+
+def test_repin_takes_what_the_ref_names_now(airflow: Runner, repository: Repository) -> None:
+    run = run_chain(airflow, repository, checkout={"repin": True})
+    tip = repository.commit({"src/new.txt": b""})
+    airflow.go_on(airflow.clear(run, "chain.checkout"))
+    assert run.state == "success", run.errors
+    assert commits(run) == {tip}
+
+
+def test_a_pinned_commit_that_the_remote_no_longer_has_is_named_with_both_ways_out(
+    airflow: Runner, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_chain(airflow, repository)
+    first = repository.sha("main")
+    other = Repository(tmp_path / "other")
+    tip = other.commit(steps.files(**{"src/new.txt": "rewritten"}))
+    repository.move("main", _import(repository, other, tip))
+    repository.forget(first)
+    monkeypatch.setenv("AIRFLOW__SM_GIT__CACHE_DIR", str(tmp_path / "another-machine"))
+    airflow.go_on(airflow.clear(run, "chain.checkout"))
+    error = str(run.errors["chain.checkout"])
+    assert run.state == "failed"
+    assert f"no longer has the commit {first} that this run is pinned to" in error
+    assert "Push it again, or clear the run with repin=True" in error
+
+
+def _import(repository: Repository, other: Repository, commit: str) -> str:
+    from tests.git_server import git
+
+    git("-C", repository.path, "fetch", "-q", str(other.path), f"{commit}:refs/heads/rewritten")
+    return commit
