@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,11 @@ def _run(home: Path, conf: dict[str, Any], local_state: Path) -> int:
     scene = set_up(home, local_state)
     was_running = daemon.status(local_state) is not None
     info = daemon.start(local_state)
-    report, code, kept = None, 130, []
+    told = Told()
+    code, kept = 130, []
     try:
         say(f"A git repository of {len(scene.commits.commits)} commits, and a local SageMaker on {info.url}.")
-        report, code = _play(scene, daemon.env(local_state), conf, began)
+        code = _play(scene, daemon.env(local_state), conf, began, told)
     except KeyboardInterrupt:
         say("\nInterrupted.")
     finally:
@@ -65,38 +67,57 @@ def _run(home: Path, conf: dict[str, Any], local_state: Path) -> int:
     if code == 130:
         say_kept(scene, kept)
         say_places(scene, local_state)
-    elif report is None or code:
-        say_failure(scene, report, kept, local_state)
+    elif code or not told.report:
+        say_failure(scene, told.refusal, bool(told.report), kept, local_state)
+        return 1
     else:
-        say_success(scene, report, kept, time.monotonic() - began, local_state)
-    return min(code, 1) if code != 130 else code
+        say_success(scene, told.report, kept, time.monotonic() - began, local_state)
+    return code
 
 
-def _play(scene: Scene, aws: dict[str, str], conf: dict[str, Any], began: float) -> tuple[dict[str, Any] | None, int]:
-    """Run the DAG and show each step as it ends; the run's record and the exit code."""
+@dataclass
+class Told:
+    """What Airflow has told so far.
+
+    :param report: the run's record.
+    :param refusal: why Airflow did not run the DAG at all.
+    :param started: when each step began, in seconds since 1970.
+    """
+
+    report: dict[str, Any] | None = None
+    refusal: str | None = None
+    started: dict[str, float] = field(default_factory=dict)
+
+
+def _play(scene: Scene, aws: dict[str, str], conf: dict[str, Any], began: float, told: Told) -> int:
+    """Run the DAG and show each step as it ends; the exit code, 0 or 1."""
     scene.events.write_text("")
     command = [sys.executable, "-m", "airflow_sm_git.demo.airflow_run", DAG_ID, json.dumps(conf)]
-    report = None
-    started: dict[str, float] = {}
     with scene.log.open("w") as log:
         process = subprocess.Popen(
             command, env=environment(scene, aws), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         try:
             for event in _events(scene.events, process):
-                step, state = event["step"], event["state"]
-                if state == "running":
-                    if not started:
-                        say(f"Airflow is up after {time.monotonic() - began:.1f} s; the DAG is {DAG_ID!r}.\n")
-                    started.setdefault(step, event["time"])
-                    continue
-                say_step(step, state, event["time"] - started.get(step, event["time"]), event["error"])
-                report = event.get("report") or report
+                _follow(event, told, began)
         except BaseException:
             process.terminate()
             process.wait()
             raise
-    return report, 1 if process.returncode else 0
+    return 1 if process.returncode else 0
+
+
+def _follow(event: dict[str, Any], told: Told, began: float) -> None:
+    step, state, error, when = event["step"], event["state"], event["error"], event["time"]
+    if step == "airflow":
+        told.refusal = error
+    elif state == "running":
+        if not told.started:
+            say(f"Airflow is up after {time.monotonic() - began:.1f} s; the DAG is {DAG_ID!r}.\n")
+        told.started.setdefault(step, when)
+    else:
+        say_step(step, state, when - told.started.get(step, when), error)
+        told.report = event.get("report") or told.report
 
 
 def _events(path: Path, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:

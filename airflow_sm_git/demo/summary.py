@@ -82,13 +82,16 @@ def say_success(scene: Scene, report: dict[str, Any], kept: list[Kept], seconds:
     say("    airflow-sm-git local stop")
 
 
-def say_failure(scene: Scene, report: dict[str, Any] | None, kept: list[Kept], local_state: Path) -> None:
+def say_failure(scene: Scene, refusal: str | None, reported: bool, kept: list[Kept], local_state: Path) -> None:
     """What a run that failed leaves, and where to look.
 
-    :param report: None if the run never came to its end.
+    :param refusal: why Airflow did not run it at all.
+    :param reported: whether the run came to its end, so that its steps have said what failed.
     """
     say("The demo failed.")
-    if report is None:
+    if refusal:
+        say(f"Airflow refused the run: {refusal}\n")
+    elif not reported:
         say("Airflow ended before the run did. Its last lines:\n")
         lines = scene.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         say(textwrap.indent("\n".join(lines), "    "))
