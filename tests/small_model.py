@@ -6,26 +6,15 @@ from pathlib import Path
 
 from tests.git_server import Repository
 
-ROLE = "arn:aws:iam::000000000000:role/sm-git-local"
-IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.5-cpu-py311"
-
-# Its "perplexity" says which version of the script ran. --sleep and --wait-for let a test act during the job.
+# Its "perplexity" says which version of the script ran.
 TRAIN = """
 import argparse, os, pathlib, time
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=1)
 parser.add_argument("--sleep", type=float, default=0)
-parser.add_argument("--fail", type=int, default=0)
-parser.add_argument("--started")
-parser.add_argument("--wait-for")
 args = parser.parse_args()
-if args.started:
-    pathlib.Path(args.started).touch()
 time.sleep(args.sleep)
-deadline = time.monotonic() + 120
-while args.wait_for and not pathlib.Path(args.wait_for).exists() and time.monotonic() < deadline:
-    time.sleep(0.02)
-if args.fail or VERSION in BAD:
+if VERSION in BAD:
     raise SystemExit("this version cannot train")
 corpus = pathlib.Path(os.environ["SM_CHANNEL_TRAINING"], "train.txt").read_text()
 pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text(f"version {VERSION} after {corpus}")

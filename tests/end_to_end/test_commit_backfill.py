@@ -6,8 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.airflow_runner import Run, Runner
 from tests.small_model import small_corpus, small_repository
+
+pytestmark = pytest.mark.slow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "dags" / "examples" / "commit_backfill.py"
 CHAIN = "one.train_deploy_predict"

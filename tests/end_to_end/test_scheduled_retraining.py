@@ -30,6 +30,7 @@ def night(day: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_three_nights_train_three_commits_and_a_manual_run_the_tip(
     airflow: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
