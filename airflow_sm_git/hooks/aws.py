@@ -30,9 +30,15 @@ class _OneSessionHook(AwsGenericHook[Any]):
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
         return self._session
 
+    @cached_property
+    def _made(self) -> dict[str, Any]:
+        return {}
+
     def client(self, service: str) -> Any:
-        self.client_type = service
-        return self.get_client_type(region_name=self.region_name)
+        if service not in self._made:
+            self.client_type = service
+            self._made[service] = self.get_client_type(region_name=self.region_name)
+        return self._made[service]
 
 
 @dataclass(frozen=True)

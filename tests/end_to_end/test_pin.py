@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from airflow_sm_git import train_deploy_predict
+from airflow_sm_git import GitCheckoutOperator, PackageSourceOperator, train_deploy_predict
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
 from tests.airflow_runner import Run, Runner
-from tests.git_server import Repository
+from tests.git_server import Repository, git
 from tests.local.sagemaker_requests import IMAGE, ROLE
 
 
@@ -49,48 +49,55 @@ def test_clearing_a_task_keeps_the_commit_although_the_branch_has_moved(
     assert steps.left_of(local_sagemaker, run.dag.dag_id) == []
 
 
-def test_clearing_everything_keeps_the_commit_too(airflow: Runner, repository: Repository) -> None:
-    run = run_chain(airflow, repository)
-    first = repository.sha("main")
+def checked_out(airflow: Runner, repository: Repository, **options: Any) -> Run:
+    """A checkout and a package: whose XCom keeps the pin."""
+    with airflow.dag() as dag:
+        checkout = GitCheckoutOperator(task_id="checkout", repo=repository.url, ref="main", **options)
+        PackageSourceOperator(task_id="package", checkout=checkout.output, entry_point="train.py", source_dir="src")
+    return airflow.run(dag)
+
+
+def test_clearing_the_checkout_keeps_the_commit_too(airflow: Runner, repository: Repository) -> None:
+    run = checked_out(airflow, repository)
+    first = run.xcom("package")["commit"]
     repository.commit({"src/new.txt": b""})
-    airflow.go_on(airflow.clear(run, "chain.checkout"))
+    airflow.go_on(airflow.clear(run, "checkout"))
     assert run.state == "success", run.errors
-    assert commits(run) == {first}
+    assert run.xcom("checkout")["commit"] == run.xcom("package")["commit"] == first
 
 
 def test_a_new_run_takes_what_the_ref_names_now(airflow: Runner, repository: Repository) -> None:
-    run = run_chain(airflow, repository)
+    run = checked_out(airflow, repository)
     tip = repository.commit({"src/new.txt": b""})
-    assert commits(airflow.run(run.dag)) == {tip}
+    assert airflow.run(run.dag).xcom("package")["commit"] == tip
 
 
 def test_repin_takes_what_the_ref_names_now(airflow: Runner, repository: Repository) -> None:
-    run = run_chain(airflow, repository, checkout={"repin": True})
+    run = checked_out(airflow, repository, repin=True)
     tip = repository.commit({"src/new.txt": b""})
-    airflow.go_on(airflow.clear(run, "chain.checkout"))
+    airflow.go_on(airflow.clear(run, "checkout"))
     assert run.state == "success", run.errors
-    assert commits(run) == {tip}
+    assert run.xcom("package")["commit"] == tip
 
 
 def test_a_pinned_commit_that_the_remote_no_longer_has_is_named_with_both_ways_out(
     airflow: Runner, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = run_chain(airflow, repository)
-    first = repository.sha("main")
-    other = Repository(tmp_path / "other")
-    tip = other.commit(steps.files(**{"src/new.txt": "rewritten"}))
-    repository.move("main", _import(repository, other, tip))
+    run = checked_out(airflow, repository)
+    first = run.xcom("package")["commit"]
+    repository.move("main", _other_history(repository, tmp_path))
     repository.forget(first)
     monkeypatch.setenv("AIRFLOW__SM_GIT__CACHE_DIR", str(tmp_path / "another-machine"))
-    airflow.go_on(airflow.clear(run, "chain.checkout"))
-    error = str(run.errors["chain.checkout"])
+    airflow.go_on(airflow.clear(run, "checkout"))
+    error = str(run.errors["checkout"])
     assert run.state == "failed"
     assert f"no longer has the commit {first} that this run is pinned to" in error
     assert "Push it again, or clear the run with repin=True" in error
 
 
-def _import(repository: Repository, other: Repository, commit: str) -> str:
-    from tests.git_server import git
-
+def _other_history(repository: Repository, folder: Path) -> str:
+    """A commit that has nothing to do with the others."""
+    other = Repository(folder / "other")
+    commit = other.commit(steps.files(**{"src/new.txt": "rewritten"}))
     git("-C", repository.path, "fetch", "-q", str(other.path), f"{commit}:refs/heads/rewritten")
     return commit
