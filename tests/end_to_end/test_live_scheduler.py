@@ -112,7 +112,9 @@ def test_a_failed_prediction_makes_the_run_red_although_its_teardown_succeeded(s
     assert stage.xcom("refused", "deploy")["endpoint_name"] not in stage.endpoints()
 
 
-def test_a_failed_delete_makes_the_run_red_and_the_endpoint_stays(stage: Stage) -> None:
+def test_a_failed_delete_makes_the_run_red_until_its_teardown_is_cleared_with_the_right_to_delete(
+    stage: Stage,
+) -> None:
     state, tasks = stage.ended("undeletable")
 
     assert state == "failed"
@@ -120,6 +122,16 @@ def test_a_failed_delete_makes_the_run_red_and_the_endpoint_stays(stage: Stage) 
     endpoint = stage.xcom("undeletable", "deploy")["endpoint_name"]
     assert set(stage.proxy.refusals) == {endpoint}
     assert endpoint in stage.endpoints()
+
+    stage.proxy.denied = ""
+    dag_id, run_id = stage.runs["undeletable"]
+    cleared = {"dag_run_id": run_id, "task_ids": [f"{GROUP}.teardown"], "include_downstream": True}
+    options = {"only_failed": False, "dry_run": False, "reset_dag_runs": True}
+    stage.airflow.call("POST", f"dags/{dag_id}/clearTaskInstances", {**cleared, **options})
+
+    state, tasks = stage.ended("undeletable")
+    assert state == "success", tasks
+    assert endpoint not in stage.endpoints()
 
 
 def test_a_backfill_of_three_nights_trains_three_commits(stage: Stage) -> None:
