@@ -46,8 +46,9 @@ def _sweep(rest: list[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="airflow-sm-git sweep",
-        description="List, or delete, endpoints that runs have left, with their configurations and models."
-        " AWS credentials and region come from the environment, as for the AWS command line.",
+        description="List, or delete, endpoints that runs have left, with their configurations and models, and what"
+        " is left of those that are gone. AWS credentials and region come from the environment, as for the AWS"
+        ' command line; for the local SageMaker: eval "$(airflow-sm-git local env)".',
     )
     parser.add_argument("--endpoint", action="append", required=True, metavar="NAME", help="an endpoint; repeatable")
     parser.add_argument("--delete", action="store_true", help="delete; without it the command only lists")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_git.core.names import make_tags
+from airflow_sm_git.core.names import content_name, make_tags
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests.local.sagemaker_requests import client, config, model, unique, variant
 
@@ -84,11 +84,114 @@ def test_sweep_does_not_touch_what_does_not_carry_the_namespace(
     assert sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] in ("Creating", "InService")
 
 
-def test_sweep_says_that_there_is_no_such_endpoint(local_sagemaker: LocalSageMaker, tmp_path: Path) -> None:
-    done = run(local_sagemaker, tmp_path, "sweep", "--endpoint", "nothing-here", "--delete")
+def test_sweep_says_that_nothing_is_left_and_succeeds(local_sagemaker: LocalSageMaker, tmp_path: Path) -> None:
+    for options in ([], ["--delete"]):
+        done = run(local_sagemaker, tmp_path, "sweep", "--endpoint", "nothing-here", *options)
+        assert done.returncode == 0, done.stderr
+        assert "There is no endpoint 'nothing-here' in us-east-1" in done.stdout
+        assert "nothing to remove" in done.stdout
+
+
+def leave(server: LocalSageMaker, endpoint: str, namespace: str, content: str) -> dict[str, str]:
+    """A configuration and a model, named as those that a deploy makes for an endpoint, and no endpoint."""
+    sagemaker = client(server, "sagemaker")
+    tags = make_tags({"namespace": namespace, "lease-until": "2030-01-01T00:00:00Z"})
+    names = {kind: content_name(endpoint, [kind, content]) for kind in ("EndpointConfig", "Model")}
+    sagemaker.create_model(**{**model(server), "ModelName": names["Model"], "Tags": tags})
+    variants = [variant(names["Model"])]
+    sagemaker.create_endpoint_config(EndpointConfigName=names["EndpointConfig"], ProductionVariants=variants, Tags=tags)
+    return names
+
+
+@pytest.mark.parametrize("length", [20, 63], ids=["short", "cut"])
+def test_sweep_finds_and_deletes_what_is_left_of_an_endpoint_that_is_gone(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, length: int
+) -> None:
+    name = unique("x" * (length - 11))
+    ours = leave(local_sagemaker, name, "default", "ours")
+    others = leave(local_sagemaker, name, "others", "others")
+    longer = [leave(local_sagemaker, each, "default", "longer") for each in (f"a-{name}", f"{name}-abcdefghijkl")]
+    sagemaker = client(local_sagemaker, "sagemaker")
+
+    listed = run(local_sagemaker, tmp_path, "sweep", "--endpoint", name)
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.splitlines() == [
+        f"There is no endpoint {name!r}; of it are left:",
+        *(f"{kind} {each}" for kind, each in ours.items()),
+        "lease until: 2030-01-01T00:00:00Z; nothing deleted, add --delete",
+    ]
+    assert there(sagemaker, ours) == ["EndpointConfig", "Model"]
+
+    done = run(local_sagemaker, tmp_path, "sweep", "--endpoint", name, "--delete")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"deleted {kind} {each}" for kind, each in ours.items()]
+    assert there(sagemaker, ours) == []
+    for names in (others, *longer):
+        assert there(sagemaker, names) == ["EndpointConfig", "Model"]
+
+    again = run(local_sagemaker, tmp_path, "sweep", "--endpoint", name, "--delete")
+    assert (again.returncode, "nothing to remove" in again.stdout) == (0, True)
+
+
+def test_sweep_deletes_earlier_versions_with_an_endpoint(
+    local_sagemaker: LocalSageMaker, kept: dict[str, str], tmp_path: Path
+) -> None:
+    earlier = leave(local_sagemaker, kept["Endpoint"], "default", "earlier")
+    done = run(local_sagemaker, tmp_path, "sweep", "--endpoint", kept["Endpoint"], "--delete")
+    assert done.returncode == 0, done.stderr
+    sagemaker = client(local_sagemaker, "sagemaker")
+    assert there(sagemaker, kept) == there(sagemaker, earlier) == []
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "not-a-key"}
+REGION = {"AWS_DEFAULT_REGION": "us-east-1"}
+TO_LOCAL = 'eval "$(airflow-sm-git local env)"'
+
+
+@pytest.mark.parametrize(
+    ("variables", "said", "remedy"),
+    [
+        (KEYS, "specify a region", ("AWS_DEFAULT_REGION", "AWS_PROFILE", TO_LOCAL)),
+        (REGION, "Unable to locate credentials", ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", TO_LOCAL)),
+        (
+            {**REGION, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE"},
+            "Partial credentials",
+            ("AWS_PROFILE", "AWS_SECRET_ACCESS_KEY", TO_LOCAL),
+        ),
+        ({**REGION, "AWS_PROFILE": "absent"}, "(absent)", ("AWS_PROFILE", "list-profiles", TO_LOCAL)),
+        ({**REGION, **KEYS, "AWS_ENDPOINT_URL": "localhost"}, "Invalid endpoint", ("AWS_*", TO_LOCAL)),
+        (
+            {**REGION, **KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
+            "Could not connect",
+            ("AWS_ENDPOINT_URL", "airflow-sm-git local start"),
+        ),
+    ],
+    ids=["region", "credentials", "half of them", "profile", "address", "server"],
+)
+def test_sweep_says_what_the_environment_lacks_and_what_to_set(
+    tmp_path: Path, variables: dict[str, str], said: str, remedy: tuple[str, ...]
+) -> None:
+    alone = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **alone, **variables}
+    done = subprocess.run(
+        [PROGRAM, "sweep", "--endpoint", "any"], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    for text in (said, *remedy):
+        assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "no traceback"
+
+
+def test_sweep_with_keys_that_are_refused_speaks_of_the_environment(
+    local_sagemaker: LocalSageMaker, tmp_path: Path
+) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **local_sagemaker.env, **KEYS}
+    done = subprocess.run(
+        [PROGRAM, "sweep", "--endpoint", "any"], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 1
-    assert "There is no endpoint 'nothing-here'" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "AWS_ACCESS_KEY_ID" in done.stderr and TO_LOCAL in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "no traceback"
 
 
 def test_a_taken_port_is_named_with_the_remedy(local_sagemaker: LocalSageMaker, tmp_path: Path) -> None:

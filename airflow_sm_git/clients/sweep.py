@@ -2,48 +2,139 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import boto3
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
 
-from airflow_sm_git.clients.owned import delete_owned, read_owned
+from airflow_sm_git.clients.owned import Owned, delete_owned, read_owned
 from airflow_sm_git.clients.sagemaker import SageMakerClient
 from airflow_sm_git.core import errors
+from airflow_sm_git.core.names import content_base
 from airflow_sm_git.core.status import ENDPOINT_BUSY
 
 WAIT_SECONDS = 1800.0
+_LOCAL = 'for the local SageMaker: eval "$(airflow-sm-git local env)".'
+_NO_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    NoAuthTokenError,
+    TokenRetrievalError,
+    SSOError,
+)
+# The remedies of `clients.sagemaker` speak of an Airflow connection; here there is only the environment.
+_REMEDIES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((NoRegionError,), f"Set AWS_DEFAULT_REGION, or AWS_PROFILE to a profile that has a region; {_LOCAL}"),
+    ((ProfileNotFound,), f"Set AWS_PROFILE to one that `aws configure list-profiles` names; {_LOCAL}"),
+    (_NO_CREDENTIALS, f"Set AWS_PROFILE, or both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; {_LOCAL}"),
+    (
+        (HTTPClientError, ConnectionError),
+        "Check the network, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL; for the local SageMaker:"
+        " airflow-sm-git local start.",
+    ),
+    (
+        (errors.AccessDenied,),
+        f"Check which credentials AWS_PROFILE or AWS_ACCESS_KEY_ID select, and what they allow; {_LOCAL}",
+    ),
+    ((BotoCoreError, ValueError), f"Check the variables AWS_* and the AWS configuration files; {_LOCAL}"),
+)
 
 
 def remove_endpoint(name: str, namespace: str, *, delete: bool) -> list[str]:
-    """List, or delete, an endpoint with its configuration and models.
+    """List, or delete, an endpoint with its configurations and models, or those that are left of it.
 
-    :param namespace: the endpoint must carry it.
+    Credentials and region are those of the environment.
+
+    :param namespace: what does not carry it is not touched.
     :param delete: whether to delete; waits for an endpoint that cannot be deleted yet.
     :return: lines to show.
-    :raises NotFound: there is no such endpoint.
-    :raises TeardownError: it is not ours, or could not be deleted.
+    :raises TeardownError: the endpoint is not ours, or something could not be deleted.
+    :raises AwsError: AWS cannot be asked, or refused; with what to set in the environment.
     """
-    client = SageMakerClient(boto3.client("sagemaker"))
-    endpoint = client.describe("Endpoint", name)
-    if endpoint is None:
-        raise errors.NotFound(f"There is no endpoint {name!r} in {client.region}.", "Nothing is left to remove.")
-    config = client.describe("EndpointConfig", endpoint["EndpointConfigName"])
+    with _remedies_of_the_environment():
+        client = _client()
+        endpoint = client.describe("Endpoint", name)
+        ours = _ours(client, name, endpoint, namespace)
+        if not ours:
+            return [
+                f"There is no endpoint {name!r} in {client.region}, and no configuration or model of it that carries"
+                f" the namespace {namespace!r}: nothing to remove."
+            ]
+        if not delete:
+            return _listed(name, endpoint, ours)
+        deadline = time.time() + WAIT_SECONDS
+        if endpoint and endpoint["EndpointStatus"] in ENDPOINT_BUSY:
+            client.wait("Endpoint", name, check_interval=5.0, deadline=deadline)
+        return [f"deleted {each}" for each in delete_owned(client, ours, 2.0, deadline)]
+
+
+def _ours(client: SageMakerClient, name: str, endpoint: dict[str, Any] | None, namespace: str) -> list[Owned]:
+    """The endpoint, and what belongs to it, as far as it carries the namespace."""
+    if endpoint:
+        owned = read_owned(client, "Endpoint", name)
+        if owned and owned.tags.get("namespace") != namespace:
+            raise errors.TeardownError(
+                f"Endpoint {name!r} does not carry the namespace {namespace!r}, so it is not touched.",
+                "Give --namespace.",
+            )
+    parts = [("Endpoint", name), *_live(client, endpoint), *_content_named(client, name)]
+    found = [owned for kind, each in dict.fromkeys(parts) if (owned := read_owned(client, kind, each)) is not None]
+    return [owned for owned in found if owned.tags.get("namespace") == namespace]
+
+
+def _live(client: SageMakerClient, endpoint: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Kind and name of what an endpoint serves, whatever it is called."""
+    name = endpoint["EndpointConfigName"] if endpoint else ""
+    config = client.describe("EndpointConfig", name) if name else None
     variants = config["ProductionVariants"] if config else []
-    parts = [("Endpoint", name)]
-    parts += [("EndpointConfig", endpoint["EndpointConfigName"])] if config else []
-    parts += [("Model", variant["ModelName"]) for variant in variants]
-    found = [owned for kind, each in parts if (owned := read_owned(client, kind, each)) is not None]
-    ours = [owned for owned in found if owned.tags.get("namespace") == namespace]
-    if not any(owned.kind == "Endpoint" for owned in ours):
-        raise errors.TeardownError(
-            f"Endpoint {name!r} does not carry the namespace {namespace!r}, so it is not touched.", "Give --namespace."
-        )
-    if not delete:
-        lease = next(owned.tags.get("lease-until", "no lease") for owned in ours if owned.kind == "Endpoint")
-        return [f"{owned.kind} {owned.name}" for owned in ours] + [
-            f"lease until: {lease}; nothing deleted, add --delete"
-        ]
-    deadline = time.time() + WAIT_SECONDS
-    if endpoint["EndpointStatus"] in ENDPOINT_BUSY:
-        client.wait("Endpoint", name, check_interval=5.0, deadline=deadline)
-    return [f"deleted {each}" for each in delete_owned(client, ours, 2.0, deadline)]
+    return [("EndpointConfig", name)] * bool(config) + [("Model", variant["ModelName"]) for variant in variants]
+
+
+def _content_named(client: SageMakerClient, endpoint: str) -> list[tuple[str, str]]:
+    """Kind and name of what was made for an endpoint, even where that is gone: `core.names.content_name` tells."""
+    base = content_base(endpoint)
+    form = re.compile(rf"{re.escape(base)}-[a-z2-7]{{12}}")
+    kinds = ("EndpointConfig", "Model")
+    return [(kind, each) for kind in kinds for each in client.names(kind, base) if form.fullmatch(each)]
+
+
+def _listed(name: str, endpoint: dict[str, Any] | None, ours: list[Owned]) -> list[str]:
+    gone = [] if endpoint else [f"There is no endpoint {name!r}; of it are left:"]
+    lease = next((owned.tags["lease-until"] for owned in ours if "lease-until" in owned.tags), "no lease")
+    parts = [f"{owned.kind} {owned.name}" for owned in ours]
+    return [*gone, *parts, f"lease until: {lease}; nothing deleted, add --delete"]
+
+
+def _client() -> SageMakerClient:
+    try:
+        return SageMakerClient(boto3.client("sagemaker"))
+    except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is no URL
+        raise errors.AwsError(f"AWS cannot be asked: {str(error).strip().rstrip('.')}.") from error
+
+
+@contextmanager
+def _remedies_of_the_environment() -> Iterator[None]:
+    try:
+        yield
+    except errors.AwsError as error:
+        for kinds, remedy in _REMEDIES:
+            if isinstance(error.__cause__, kinds) or isinstance(error, kinds):
+                raise type(error)(error.what, remedy, code=error.code, operation=error.operation) from error
+        raise
