@@ -12,6 +12,8 @@ import importlib
 import importlib.util
 import io
 import json
+import re
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from typing import Any
 
 JSON, CSV, NPY, NPZ = "application/json", "text/csv", "application/x-npy", "application/x-npz"
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+HEADER_LIMIT = 1024
+"""Characters of a content type and of custom attributes (SageMaker Runtime API reference, InvokeEndpoint)."""
+_NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e]")  # RFC 9110, 5.5, and the API reference's pattern: ASCII
 
 
 class UnsupportedFormatError(Exception):
@@ -31,6 +36,10 @@ class UnsupportedFormatError(Exception):
             "Please implement input_fn to to deserialize the request data or an output_fn to\n"
             "serialize the response. For more information, see the SageMaker Python SDK README."
         )
+
+
+class ReplyError(Exception):
+    """What the handlers returned cannot be sent; the text says what it was."""
 
 
 @dataclass(frozen=True)
@@ -189,17 +198,16 @@ class Service:
         """Answer one invocation; an exception becomes the response that sagemaker-inference makes of it."""
         self._context.request_processor = [RequestProcessor(request.headers)]
         try:
-            body = self._run(request)
+            return self._response(self._run(request))
+        except ReplyError as error:
+            text = f"The handlers' answer cannot be sent: {error}"
+            _print(f"{text}\n")
+            return Response(500, "text/plain", text.encode(errors="backslashreplace"))
         except Exception as error:  # the user's code may raise anything
             trace = traceback.format_exc()
-            print(trace, end="")
-            # Errors made for the client carry a status of their own (sagemaker_inference.errors).
-            status, message = getattr(error, "status_code", None), getattr(error, "message", None)
-            if not isinstance(status, int) or not hasattr(error, "phrase"):
-                status, message = 500, str(error) or "Invalid Request"
-            self._context.set_response_status(status)
-            body = f"{message}\n{trace}"
-        return self._response(body)
+            _print(trace)
+            status, message = _failure(error)
+            return Response(status, "text/plain", f"{message}\n{trace}".encode(errors="backslashreplace"))
 
     def _run(self, request: Request) -> Any:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -213,17 +221,25 @@ class Service:
         return body
 
     def _response(self, body: Any) -> Response:
+        """The response of ``body`` and of what the handlers set in the context.
+
+        :raises ReplyError: one of them cannot be sent.
+        """
         status = self._context.get_response_status(0)[0]
         if not isinstance(body, str | bytes | bytearray):
             try:
                 body = json.dumps(body, indent=2)
-            except TypeError:
-                traceback.print_exc()
+            except (TypeError, ValueError, RecursionError):
+                _print(traceback.format_exc())
                 status, body = 503, "Unsupported model output data type."
-        headers = {name.lower(): value for name, value in self._context.get_response_headers(0).items()}
-        raw = body.encode() if isinstance(body, str) else bytes(body)
-        content_type = headers.get("content-type") or "text/plain"
-        return Response(status, content_type, raw, headers.get(CUSTOM_ATTRIBUTES.lower()))
+        try:
+            raw = body.encode() if isinstance(body, str) else bytes(body)
+        except UnicodeEncodeError as error:
+            raise ReplyError(f"the body is no text that UTF-8 can encode ({error})") from error
+        headers = {str(name).lower(): value for name, value in self._context.get_response_headers(0).items()}
+        content_type = _header("content type", headers.get("content-type")) or "text/plain"
+        attributes = _header(f"header {CUSTOM_ATTRIBUTES}", headers.get(CUSTOM_ATTRIBUTES.lower()))
+        return Response(_status(status), content_type, raw, attributes)
 
     def _default_transform(self, model: Any, data: Any, content_type: str | None, accept: str) -> Any:
         value = self._call(self._input, data, content_type)
@@ -238,6 +254,49 @@ class Service:
             return function(*arguments, self._context)
         name = getattr(function, "__name__", repr(function))
         raise TypeError(f"{name} takes {count} arguments but {len(arguments)} were given.")
+
+
+def _failure(error: Exception) -> tuple[int, str]:
+    """Status and text of what a handler raised; an error for the client has its own (sagemaker_inference.errors)."""
+    try:
+        status = getattr(error, "status_code", None)
+        if isinstance(status, int) and 200 <= status <= 599 and hasattr(error, "phrase"):
+            return status, str(getattr(error, "message", None))
+        return 500, str(error) or "Invalid Request"
+    except Exception as broken:  # its __str__ is the user's too
+        return 500, f"{type(error).__name__}, whose text cannot be had: {type(broken).__name__}"
+
+
+def _status(value: Any) -> int:
+    if not isinstance(value, int) or not 200 <= value <= 599:
+        raise ReplyError(f"the status is {_shown(value)}, not a number from 200 to 599")
+    return int(value)
+
+
+def _header(what: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ReplyError(f"the {what} is {_shown(value)} ({type(value).__name__}), not a string")
+    if found := _NOT_IN_HEADERS.search(value):
+        raise ReplyError(f"the {what} is {_shown(value)}; {found[0]!a} cannot stand in an HTTP header")
+    if len(value) > HEADER_LIMIT:
+        raise ReplyError(f"the {what} has {len(value)} characters; {HEADER_LIMIT} are allowed: {_shown(value)}")
+    return str(value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = ascii(value)
+    except Exception as error:  # a __repr__ of the user's
+        return f"an object whose repr raises {type(error).__name__}"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _print(text: str) -> None:
+    """Print what may hold characters that the standard output cannot encode."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), end="")
 
 
 def missing(name: str, program: str) -> Callable[..., Any]:

@@ -74,7 +74,9 @@ def _ask(context: Context, endpoint: str, member: Member, headers: Mapping[str, 
         answer["Content-Type"] = reply.content_type
     if reply.custom_attributes:
         answer["X-Amzn-SageMaker-Custom-Attributes"] = reply.custom_attributes
-    return Invocation(reply.status, answer, reply.body)
+    # A body after these would break the connection (RFC 9110, 6.4.1).
+    without = reply.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+    return Invocation(reply.status, answer, b"" if without else reply.body)
 
 
 def _refusal_of_model(context: Context, endpoint: str, reply: Reply) -> ApiError:

@@ -165,6 +165,43 @@ def test_a_handler_that_raises_is_a_model_error_with_its_words_and_the_endpoint_
     assert ask(local_sagemaker, name) == "plain"
 
 
+ODD = """
+import json
+def model_fn(model_dir): ...
+def transform_fn(model, data, content_type, accept, context):
+    wish = json.loads(data)
+    if "raise" in wish:
+        raise ValueError(wish["raise"])
+    context.set_response_status(wish.get("status", 200))
+    return wish["body"], wish["type"]
+"""
+
+
+def test_an_answer_that_http_cannot_carry_is_a_model_error_that_shows_it(
+    local_sagemaker: LocalSageMaker, create: Any
+) -> None:
+    name = create(config(local_sagemaker, "w", handler=ODD))
+    runtime = client(local_sagemaker, "sagemaker-runtime")
+
+    def answer(**wish: Any) -> Any:
+        wish = {"body": "b", "type": "text/plain", **wish}
+        return runtime.invoke_endpoint(EndpointName=name, Body=json.dumps(wish), ContentType="application/json")
+
+    for wish, said in (
+        ({"type": "a\r\nb: c"}, r"'a\r\nb: c'"),
+        ({"type": "\u2603"}, r"'\u2603'"),
+        ({"type": 5}, "5 (int), not a string"),
+        ({"raise": "\ud800 is why"}, r"\ud800 is why"),
+    ):
+        with pytest.raises(runtime.exceptions.ModelError) as caught:
+            answer(**wish)
+        error = caught.value.response
+        assert (error["ResponseMetadata"]["HTTPStatusCode"], error["OriginalStatusCode"]) == (424, 500)
+        assert said in error["OriginalMessage"]
+    assert answer(status=204)["Body"].read() == b""
+    assert answer()["Body"].read() == b"b"
+
+
 def test_content_types_and_attributes_reach_the_handlers_and_come_back(
     local_sagemaker: LocalSageMaker, create: Any, plain: str
 ) -> None:

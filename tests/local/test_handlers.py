@@ -177,6 +177,59 @@ def test_what_cannot_be_encoded_is_a_503(serve: Serve) -> None:
     assert (answer.status, answer.body) == (503, b"Unsupported model output data type.")
 
 
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ("b'x', 'text/plain\\r\\nX: 1'", r"content type is 'text/plain\r\nX: 1'"),
+        ("b'x', 'text/\u2603'", r"content type is 'text/\u2603'"),
+        ("b'x', 5", "content type is 5 (int), not a string"),
+        ("1, 2, 3", "content type is 2 (int), not a string"),
+        ("b'x', 'a' * 1025", "content type has 1025 characters; 1024 are allowed"),
+        ("'\\ud800'", "body is no text that UTF-8 can encode"),
+    ],
+)
+def test_a_reply_that_cannot_be_sent_is_a_500_that_says_what_was_returned(
+    serve: Serve, capsys: pytest.CaptureFixture[str], result: str, said: str
+) -> None:
+    answer = ask(serve(f"{ECHO}\ndef output_fn(prediction, accept): return {result}"))
+    assert (answer.status, answer.content_type, answer.custom_attributes) == (500, "text/plain", None)
+    assert said in answer.body.decode("ascii")
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("context.set_response_header(0, 'X-Amzn-SageMaker-Custom-Attributes', 'a' * 1025)", "has 1025 characters"),
+        ("context.set_response_header(0, 'X-Amzn-SageMaker-Custom-Attributes', '\xe9')", r"is '\xe9'"),
+        ("context.set_response_status(99)", "the status is 99"),
+        ("context.set_response_status('200')", "the status is '200'"),
+    ],
+)
+def test_headers_and_status_of_the_context_are_checked_too(serve: Serve, call: str, said: str) -> None:
+    source = f"def model_fn(d): ...\ndef transform_fn(m, d, c, a, context):\n    {call}\n    return 'x'"
+    answer = ask(serve(source))
+    assert answer.status == 500
+    assert said in answer.body.decode("ascii")
+
+
+@pytest.mark.parametrize("value", ["a = []; a.append(a)", "a = []\n    for _ in range(9999): a = [a]"])
+def test_a_reply_that_json_cannot_hold_is_a_503(serve: Serve, value: str) -> None:
+    answer = ask(serve(f"{ECHO}\ndef output_fn(prediction, accept):\n    {value}\n    return a"))
+    assert (answer.status, answer.body) == (503, b"Unsupported model output data type.")
+
+
+def test_an_error_whose_text_cannot_be_encoded_or_had_keeps_its_cause(serve: Serve) -> None:
+    answer = ask(serve("def model_fn(d): ...\ndef predict_fn(d, m): raise ValueError('\\ud800')"))
+    assert answer.status == 500
+    assert answer.body.startswith(b"\\ud800\nTraceback")
+    source = "def transform_fn(m, d, c, a, context): context.set_response_content_type(0, 5); raise ValueError('why')"
+    assert ask(serve(f"def model_fn(d): ...\n{source}")).body.startswith(b"why\n")
+    mute = "class Mute(Exception):\n    def __str__(self): return 1 / 0\n"
+    answer = ask(serve(f"{mute}def model_fn(d): ...\ndef predict_fn(d, m): raise Mute"))
+    assert answer.body.startswith(b"Mute, whose text cannot be had: ZeroDivisionError\n")
+
+
 def test_a_function_of_the_wrong_arity_is_named(serve: Serve) -> None:
     answer = ask(serve("def model_fn(d): ...\ndef predict_fn(data): ..."))
     assert b"predict_fn takes 1 arguments but 2 were given." in answer.body
