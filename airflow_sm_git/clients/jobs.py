@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,15 +14,21 @@ from airflow_sm_git.core.names import TAG_PREFIX, TaskKey, attempt_of, read_tags
 from airflow_sm_git.core.status import Phase
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+ENDPOINT_LOG_GROUP = "/aws/sagemaker/Endpoints"
 STOPPED_BY = "stopped-by"
+_log = logging.getLogger(__name__)
 
 
-def find_attempts(client: SageMakerClient, key: TaskKey) -> list[Attempt]:
+def find_attempts(client: SageMakerClient, key: TaskKey, known: str | None = None) -> list[Attempt]:
     """The newest job that earlier tries of a task instance made, with what decides about it; empty if there is none.
 
     Older attempts decide nothing, so they are not described.
+
+    :param known: a job that exists though the listing, which may be late, need not have it.
     """
-    numbered = {name: attempt_of(name, key) for name in client.names("TrainingJob", key.hash)}
+    numbered = {
+        name: attempt_of(name, key) for name in {*client.names("TrainingJob", key.hash), *filter(None, [known])}
+    }
     found = {name: number for name, number in numbered.items() if number is not None}
     if not found:
         return []
@@ -52,7 +59,10 @@ def stop_job(client: SageMakerClient, name: str, reason: str) -> bool:
     if job is None or job["TrainingJobStatus"] != "InProgress":
         return False
     tag = {"Key": f"{TAG_PREFIX}{STOPPED_BY}", "Value": reason}
-    client.call("AddTags", ResourceArn=job["TrainingJobArn"], Tags=[tag])
+    try:
+        client.call("AddTags", ResourceArn=job["TrainingJobArn"], Tags=[tag])
+    except errors.AwsError as error:
+        _log.warning("Training job %s is stopped without a mark that it was us: %s", name, error)
     try:
         client.call("StopTrainingJob", TrainingJobName=name)
     except errors.AwsError as error:
@@ -62,38 +72,60 @@ def stop_job(client: SageMakerClient, name: str, reason: str) -> bool:
     return True
 
 
+def quoted(lines: list[str]) -> str:
+    """The end of a log, to be put behind an error's first sentence."""
+    last = "".join(f"\n  {line}" for line in lines[-20:])
+    return f"\nThe last lines of its log:{last}" if last else ""
+
+
 def read_log(logs: Any, job_name: str, limit: int = 1000) -> list[str]:
     """The last lines that a job wrote, from all its instances.
 
     :param logs: boto3's ``logs`` client.
     :param limit: lines of each stream at most.
     """
+    return _read(logs, LOG_GROUP, f"{job_name}/", limit)
+
+
+def read_endpoint_log(logs: Any, endpoint_name: str, limit: int = 200) -> list[str]:
+    """The last lines that an endpoint's newest containers wrote.
+
+    :param logs: boto3's ``logs`` client.
+    :param limit: lines of each stream at most.
+    """
+    return _read(logs, f"{ENDPOINT_LOG_GROUP}/{endpoint_name}", "", limit)
+
+
+def _read(logs: Any, group: str, prefix: str, limit: int) -> list[str]:
     lines: list[str] = []
     try:
-        streams = logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job_name}/")["logStreams"]
+        request = (
+            {"logStreamNamePrefix": prefix} if prefix else {"orderBy": "LastEventTime", "descending": True, "limit": 1}
+        )
+        streams = logs.describe_log_streams(logGroupName=group, **request)["logStreams"]
         for stream in streams:
             answer = logs.get_log_events(
-                logGroupName=LOG_GROUP, logStreamName=stream["logStreamName"], startFromHead=False, limit=limit
+                logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=False, limit=limit
             )
             lines += [event["message"] for event in answer["events"]]
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":
-            raise translate(error, "GetLogEvents", job_name) from error
+            raise translate(error, "GetLogEvents", group) from error
     except BotoCoreError as error:
-        raise translate(error, "GetLogEvents", job_name) from error
+        raise translate(error, "GetLogEvents", group) from error
     return lines
 
 
-def failure(job: dict[str, Any], result: Phase, lines: list[str]) -> errors.TrainingError:
+def failure(client: SageMakerClient, job: dict[str, Any], result: Phase, lines: list[str]) -> errors.TrainingError:
     """The error for a job that did not complete.
 
+    :param client: is asked who stopped the job.
     :param job: DescribeTrainingJob's answer.
     :param result: what its status means.
     :param lines: its log, of which the error quotes the end.
     """
     name, reason = job["TrainingJobName"], job.get("FailureReason", "")
-    last = "".join(f"\n  {line}" for line in lines[-20:])
-    tail = f"\nThe last lines of its log:{last}" if last else ""
+    tail = "" if lines and lines[-1].strip() in reason else quoted(lines)
     if result is Phase.FAILED:
         return errors.TrainingFailed(
             f"Training job {name!r} failed: {reason}{tail}", "Correct the script or its inputs."
@@ -103,6 +135,8 @@ def failure(job: dict[str, Any], result: Phase, lines: list[str]) -> errors.Trai
             f"Training job {name!r} reached its own limit ({job['SecondaryStatus']}).{tail}",
             "Raise max_run or max_wait.",
         )
-    return errors.TrainingStopped(
+    error = errors.TrainingStopped(
         f"Training job {name!r} was stopped. {reason}{tail}", "Clear the task to train again."
     )
+    error.retryable = STOPPED_BY in read_tags(client.tags(job["TrainingJobArn"]))  # not by somebody who meant it to end
+    return error

@@ -51,6 +51,7 @@ _BY_TEXT: tuple[tuple[str, type[errors.AwsError]], ...] = (
     ("Requested resource not found", errors.NotFound),
     (" not found.", errors.NotFound),  # InvokeEndpoint: "Endpoint … of account … not found."
     ("Cannot create already existing", errors.NameInUse),
+    ("in-progress", errors.NameInUse),
 )
 # The errors of botocore that are no answer of AWS: those that time may mend, and those that credentials will.
 _NO_ANSWER = (HTTPClientError, ConnectionError, IncompleteReadError, MetadataRetrievalError, CredentialRetrievalError)
@@ -247,10 +248,9 @@ class RuntimeClient:
                 raise translate(error, "InvokeEndpoint", name) from error
             status = response.get("OriginalStatusCode", "?")
             message = str(response.get("OriginalMessage") or response["Error"].get("Message", ""))
-            log = f" Its log: {response['LogStreamArn']}" if response.get("LogStreamArn") else ""
             raise errors.PredictionError(
                 f"The model behind endpoint {name!r} answered {status}: {message.strip()[-2000:]}",
-                f"Correct the handlers or the payload.{log}",
+                f"Correct the handlers or the payload. Its log group is /aws/sagemaker/Endpoints/{name}.",
             ) from error
         except BotoCoreError as error:
             raise translate(error, "InvokeEndpoint", name) from error

@@ -35,20 +35,22 @@ class Order:
 
 
 def submit(
-    client: SageMakerClient, order: Order, *, wait: Callable[[str], object], log: Callable[..., None]
+    client: SageMakerClient, order: Order, *, wait: Callable[[str], bool], log: Callable[..., None]
 ) -> tuple[str, bool]:
     """Submit, attach to, take, or replace.
 
-    :param wait: waits until the job of a name has ended.
+    :param wait: waits until the job of a name has ended; whether it has.
     :param log: takes a format and its arguments.
     :return: the name of the job to wait for, and whether an earlier try had submitted it.
     :raises TrainingStopped: somebody else stopped the job.
-    :raises Throttled: others were faster, time and again.
+    :raises TrainingTimedOut: the job to be replaced did not stop in time.
+    :raises ServiceFault: others were faster, time and again.
     """
     draft = training_request(order.spec, job_name="draft", tags=[])
     identity = short_hash(request_identity(draft, order.spec.package))
+    known = None
     for _ in range(TRIES):
-        attempts = find_attempts(client, order.key)
+        attempts = find_attempts(client, order.key, known)
         decision = decide(attempts, request=identity, generation=order.generation)
         log("Attempt %d: %s", decision.number, decision.action.value)
         if decision.action is Action.SUBMIT:
@@ -56,7 +58,8 @@ def submit(
             try:
                 _create(client, order, name, identity)
             except errors.NameInUse:
-                continue  # another try was faster, or the listing was late: look again
+                known = name  # another try was faster, or the listing was late
+                continue
             log("Submitted training job %s", name)
             return name, False
         name = attempts[0].name
@@ -66,8 +69,11 @@ def submit(
             remedy = "Clear the task to train again."
             raise errors.TrainingStopped(f"Training job {name!r} was stopped by somebody else.", remedy)
         stop_job(client, name, "replaced")
-        wait(name)
-    raise errors.Throttled(f"No training job could be submitted in {TRIES} tries.", "Try again.")
+        if not wait(name):
+            raise errors.TrainingTimedOut(
+                f"Training job {name!r}, which is to be replaced, has not stopped.", "Try again."
+            )
+    raise errors.ServiceFault(f"Others changed the task's training jobs {TRIES} times meanwhile.", "Try again.")
 
 
 def _create(client: SageMakerClient, order: Order, name: str, identity: str) -> None:

@@ -25,6 +25,7 @@ from airflow_sm_git.core.status import Phase
 OVERLAP = timedelta(minutes=2)  # what clocks may differ by, and listings be late
 RELIST_SECONDS = 300.0
 DESCRIBE_SECONDS = 60.0
+MIN_INTERVAL = 0.2  # whatever is asked for: a listing must not follow upon the other
 MAX_BACKOFF = 60.0
 
 T = TypeVar("T")
@@ -96,9 +97,10 @@ class Watcher:
                 await self._poll()
                 failures = 0
             except SmGitError as error:
+                fresh = self._source is None or failures > 0  # else its credentials may merely have expired
                 self._restart()
                 failures += 1
-                if not error.retryable:
+                if fresh and not error.retryable:
                     self._fail(error)
             except Exception as error:  # whatever it is, those who wait must hear of it
                 self._restart()
@@ -120,11 +122,12 @@ class Watcher:
 
     def _interval(self, failures: int) -> float:
         eager = min((wait.interval for wait in self._waits.values()), default=0.0)
+        eager = max(eager, MIN_INTERVAL)
         return min(eager * 2.0 ** min(failures, 20), max(eager, MAX_BACKOFF))
 
-    def _fail(self, error: SmGitError) -> None:
+    def _fail(self, error: SmGitError, name: str | None = None) -> None:
         for wait in self._waits.values():
-            if not wait.result.done():
+            if name in (None, wait.name) and not wait.result.done():
                 wait.result.set_exception(error)
 
     async def _poll(self) -> None:
@@ -139,7 +142,11 @@ class Watcher:
         if waiting and clock - self._last_look >= DESCRIBE_SECONDS:
             self._last_look = clock
             name = random.choice(waiting).name  # noqa: S311  a turn, not a secret
-            self._tell(name, await _in_thread(lambda: source.look(name)))
+            try:
+                self._tell(name, await _in_thread(lambda: source.look(name)))
+            except SmGitError as error:
+                if not error.retryable:  # what is wrong with one is no other's fault
+                    self._fail(error, name)
 
     def _since(self, clock: float) -> datetime:
         if self._last_poll is None or clock - self._last_relist >= RELIST_SECONDS:

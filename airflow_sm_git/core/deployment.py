@@ -15,7 +15,7 @@ from airflow_sm_git.core.checks import check_choice, check_image, check_instance
 from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.names import content_name
 from airflow_sm_git.core.records import Package
-from airflow_sm_git.core.requests import deep_merge, pruned
+from airflow_sm_git.core.requests import deep_merge, pruned, refuse_names
 from airflow_sm_git.core.status import ENDPOINT_BUSY
 from airflow_sm_git.core.training import provenance
 
@@ -88,9 +88,11 @@ def deploy_requests(spec: DeploySpec, tags: list[dict[str, str]]) -> DeployReque
     """
     _check(spec)
     overrides = spec.config_overrides
+    for action, each in overrides.items():
+        refuse_names(each, ("ModelName", "EndpointConfigName", "EndpointName"), f"config_overrides[{action!r}]")
     model = deep_merge(pruned(_model(spec)), overrides.get("CreateModel", {}))
     named_model = {"ModelName": content_name(spec.endpoint_name, model), **model}
-    config = deep_merge(pruned(_config(spec, named_model["ModelName"])), overrides.get("CreateEndpointConfig", {}))
+    config = _with_overrides(pruned(_config(spec, named_model["ModelName"])), overrides.get("CreateEndpointConfig", {}))
     named_config = {"EndpointConfigName": content_name(spec.endpoint_name, config), **config}
     endpoint = {"EndpointName": spec.endpoint_name, "EndpointConfigName": named_config["EndpointConfigName"]}
     return DeployRequests(
@@ -173,6 +175,21 @@ def _config(spec: DeploySpec, model_name: str) -> dict[str, Any]:
         "ContainerStartupHealthCheckTimeoutInSeconds": spec.container_startup_health_check_timeout,
     }
     return {"ProductionVariants": [pruned(variant)], "KmsKeyId": spec.volume_kms_key}
+
+
+def _with_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Production variants are merged one by one: by name, else by their place; further ones serve the same model."""
+    rest = {key: value for key, value in overrides.items() if key != "ProductionVariants"}
+    variants: list[dict[str, Any]] = list(config["ProductionVariants"])
+    model = {"ModelName": variants[0]["ModelName"]}
+    for place, each in enumerate(overrides.get("ProductionVariants") or ()):
+        names = [variant["VariantName"] for variant in variants]
+        at = names.index(each["VariantName"]) if each.get("VariantName") in names else place
+        if each.get("VariantName", names[0]) in names and at < len(variants):
+            variants[at] = deep_merge(variants[at], each)
+        else:
+            variants.append({**model, **each})
+    return {**deep_merge(config, rest), "ProductionVariants": variants}
 
 
 def _check(spec: DeploySpec) -> None:

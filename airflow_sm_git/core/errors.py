@@ -54,7 +54,8 @@ class SmGitError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.what} {self.remedy}".strip()
+        between = "\n" if "\n" in self.what else " "  # a remedy must not look like the last of a log's lines
+        return f"{self.what}{between}{self.remedy}".strip()
 
 
 class BadParameter(SmGitError, ValueError):

@@ -40,7 +40,7 @@ def kept_sentences(report: Mapping[str, Any]) -> list[str]:
     """One sentence for each teardown that kept something: what, until when, and how to remove it."""
     teardowns = [records.get("teardown") for records in report["indexes"].values()]
     return [
-        f"Kept until {each['lease_until']}: {', '.join(each['kept'])}. Remove it with: {each['remove_command']}."
+        f"Kept until {each['lease_until']}: {', '.join(each['kept'])}. Remove it with:\n    {each['remove_command']}"
         for each in teardowns
         if each and each["kept"]
     ]

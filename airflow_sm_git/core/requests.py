@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from airflow_sm_git.core.errors import BadParameter
 
 
 def pruned(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,6 +19,17 @@ def pruned(request: Mapping[str, Any]) -> dict[str, Any]:
         if kept is not None and kept != {} and kept != []:
             result[key] = kept
     return result
+
+
+def refuse_names(overrides: Mapping[str, Any], names: Collection[str], where: str) -> None:
+    """Names are what everything made is found again by, so no override may change one.
+
+    :param where: the parameter, for the error.
+    :raises BadParameter: an override names one of them.
+    """
+    for name in names:
+        if name in overrides:
+            raise BadParameter(where, {name: overrides[name]}, "is a name that this package gives", "Leave it out.")
 
 
 def deep_merge(request: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from airflow_sm_git.core.checks import (
 )
 from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.records import Package
-from airflow_sm_git.core.requests import deep_merge, pruned
+from airflow_sm_git.core.requests import deep_merge, pruned, refuse_names
 
 ISOLATED_SUBMIT_DIRECTORY = "/opt/ml/input/data/code/sourcedir.tar.gz"
 ENCODINGS = ("json", "plain")
@@ -113,7 +113,11 @@ def training_request(spec: TrainSpec, *, job_name: str, tags: list[dict[str, str
         "EnableInterContainerTrafficEncryption": spec.encrypt_inter_container_traffic or None,
         "Tags": tags,
     }
-    return deep_merge(pruned(request), spec.config_overrides)
+    refuse_names(spec.config_overrides, ("TrainingJobName",), "config_overrides")
+    overrides = dict(spec.config_overrides)
+    more_tags = overrides.pop("Tags", None) or []
+    merged = deep_merge(pruned(request), overrides)
+    return {**merged, "Tags": [*more_tags, *tags]} if more_tags else merged
 
 
 def request_identity(request: Mapping[str, Any], package: Package | None) -> dict[str, Any]:
@@ -138,7 +142,9 @@ def provenance(package: Package) -> dict[str, str]:
     return {
         "SM_GIT_COMMIT": package["commit"],
         "SM_GIT_REPO": package["repo"][:512],
+        "SM_GIT_TREE": package["tree"],
         "SM_GIT_DIGEST": package["digest"],
+        "SM_GIT_PACKAGE": package["s3_uri"][:512],
     }
 
 
@@ -152,10 +158,7 @@ def _environment(spec: TrainSpec) -> dict[str, str]:
 
 
 def _hyperparameters(spec: TrainSpec, job_name: str) -> dict[str, str]:
-    def encode(value: Any) -> str:
-        return json.dumps(value) if spec.encoding == "json" else str(value)
-
-    encoded = {key: encode(value) for key, value in spec.hyperparameters.items()}
+    encoded = {key: _encode(key, value, spec.encoding) for key, value in spec.hyperparameters.items()}
     if spec.package is not None:
         isolated = spec.enable_network_isolation
         directory = ISOLATED_SUBMIT_DIRECTORY if isolated else spec.package["s3_uri"]
@@ -166,6 +169,9 @@ def _hyperparameters(spec: TrainSpec, job_name: str) -> dict[str, str]:
             "sagemaker_job_name": job_name,
             "sagemaker_region": spec.region,
         }
+        taken = sorted(encoded.keys() & script_mode.keys())
+        if taken:
+            raise BadParameter("hyperparameters", taken, "are given by this package", "Leave them out.")
         encoded |= {key: json.dumps(value) for key, value in script_mode.items()}
     too_long = [key for key, value in encoded.items() if len(value) > 2500]
     if too_long:
@@ -176,6 +182,14 @@ def _hyperparameters(spec: TrainSpec, job_name: str) -> dict[str, str]:
             "Put the value into a channel.",
         )
     return encoded
+
+
+def _encode(key: str, value: Any, encoding: str) -> str:
+    try:
+        return json.dumps(value, allow_nan=False) if encoding == "json" else str(value)
+    except (TypeError, ValueError) as error:
+        problem = f"is no JSON value: {error}"
+        raise BadParameter("hyperparameters", {key: value}, problem, "Convert it to text.") from error
 
 
 def _channels(spec: TrainSpec) -> list[dict[str, Any]]:

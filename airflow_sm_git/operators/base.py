@@ -6,15 +6,14 @@ Airflow imports every DAG file again and again, and each file pays for what it i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_sm_git.core.errors import BadParameter, SmGitError
+from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
 
 if TYPE_CHECKING:
@@ -25,12 +24,15 @@ if TYPE_CHECKING:
     from airflow_sm_git.hooks.aws import AwsHook
 
 
+MAX_ERROR = 4000  # characters of an error that go into XCom
+
+
 class SmGitOperator(BaseOperator):
     """Base of all operators here: a subclass writes `run` and, if it defers, `resume`."""
 
     def execute(self, context: Context) -> Any:
         """Run the step; what cannot get better by trying again fails without retry."""
-        with final_errors():
+        with final_errors(context):
             return self.run(context)
 
     def run(self, context: Context) -> Any:
@@ -129,13 +131,17 @@ def code_tags(package: Package | None) -> dict[str, str | None]:
 
 
 @contextmanager
-def final_errors() -> Iterator[None]:
-    """Let errors that cannot get better by trying again fail the task without retry."""
+def final_errors(context: Context) -> Iterator[None]:
+    """Let errors that cannot get better by trying again fail the task without retry.
+
+    Each is kept under the XCom key ``error``, so that the report can say why the run failed.
+    """
     from airflow_sm_git.compat import AirflowFailException
 
     try:
         yield
     except SmGitError as error:
+        context["ti"].xcom_push(key="error", value=str(error)[:MAX_ERROR])
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
@@ -158,58 +164,6 @@ def event_phase(event: Mapping[str, Any]) -> Phase:
     if event["error"]:
         raise SmGitError(event["error"])
     return Phase(event["phase"])
-
-
-def seconds(parameter: str, value: float | timedelta) -> float:
-    """A duration given as seconds or timedelta.
-
-    :raises BadParameter: it is neither, or negative.
-    """
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    number = as_number(parameter, value)
-    if number < 0:
-        raise BadParameter(parameter, value, "is negative", "Give seconds, or a timedelta.")
-    return number
-
-
-def as_number(parameter: str, value: Any) -> float:
-    """A number that may have come out of a template as text.
-
-    :raises BadParameter: it is not a number.
-    """
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise BadParameter(parameter, value, "is not a number") from error
-
-
-def as_int(parameter: str, value: Any) -> int:
-    """A whole number that may have come out of a template as text.
-
-    :raises BadParameter: it is not a whole number.
-    """
-    number = as_number(parameter, value)
-    if number != int(number):
-        raise BadParameter(parameter, value, "is not a whole number")
-    return int(number)
-
-
-def as_mapping(parameter: str, value: Any) -> dict[str, Any]:
-    """A dict that may have come out of a template as JSON text; None and empty text are an empty one.
-
-    :raises BadParameter: it is not a dict.
-    """
-    if isinstance(value, str) and value.strip():
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise BadParameter(parameter, value, f"is not JSON: {error}", "Give a dict or its JSON.") from error
-    if not value:
-        return {}
-    if not isinstance(value, Mapping):
-        raise BadParameter(parameter, value, "is not a dict", "Give a dict or its JSON.")
-    return dict(value)
 
 
 def iso(moment: datetime) -> str:

@@ -10,16 +10,8 @@ from airflow_sm_git.core import errors
 from airflow_sm_git.core.records import SCHEMA, Endpoint, Package, TrainingJob
 from airflow_sm_git.core.status import ENDPOINT_BUSY
 from airflow_sm_git.links.sagemaker import EndpointLink
-from airflow_sm_git.operators.base import (
-    AwsOperator,
-    as_mapping,
-    code_tags,
-    final_errors,
-    is_deferrable,
-    iso,
-    seconds,
-    task_key,
-)
+from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
+from airflow_sm_git.operators.values import as_int, as_text_mapping, seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -82,13 +74,23 @@ class DeployOperator(AwsOperator):
         "endpoint_name_prefix",
         "instance_type",
         "initial_instance_count",
-        "environment",
+        "initial_weight",
+        "variant_name",
+        "volume_size",
         "volume_kms_key",
+        "model_data_download_timeout",
+        "container_startup_health_check_timeout",
+        "environment",
+        "container_log_level",
+        "model_server_workers",
+        "enable_network_isolation",
         "subnets",
         "security_group_ids",
         "tags",
         "s3_uri_prefix",
+        "keep_versions",
         "config_overrides",
+        "wait_timeout",
         *AwsOperator.template_fields,
     )
     operator_extra_links = (EndpointLink(),)
@@ -164,12 +166,13 @@ class DeployOperator(AwsOperator):
 
     def run(self, context: Context) -> Endpoint:
         """Bring the endpoint to the requested configuration."""
+        as_int("keep_versions", self.keep_versions)  # before anything is made
         deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
         return self._deploy(context, deadline, submitted=None)
 
     def resume(self, context: Context, event: dict[str, Any]) -> Endpoint:
         """Go on when the trigger has told that the endpoint has settled, or that time is up."""
-        with final_errors():
+        with final_errors(context):
             self.note_trouble(event)
             memo = event["memo"]
             return self._deploy(context, datetime.fromisoformat(memo["deadline"]), memo["submitted"])
@@ -209,10 +212,14 @@ class DeployOperator(AwsOperator):
         if action is EndpointAction.DELETE:
             client.delete("Endpoint", requests.endpoint["EndpointName"])
             return None
-        if action is EndpointAction.CREATE:
-            client.call("CreateEndpoint", **requests.endpoint)
-        else:
-            client.call("UpdateEndpoint", **requests.update)
+        try:
+            if action is EndpointAction.CREATE:
+                client.call("CreateEndpoint", **requests.endpoint)
+            else:
+                client.call("UpdateEndpoint", **requests.update)
+        except errors.NameInUse as error:
+            self.log.info("Another one changes the endpoint: %s", error)
+            return None
         return str(requests.endpoint_config["EndpointConfigName"])
 
     def _await(self, client: SageMakerClient, name: str, deadline: datetime, submitted: str | None) -> None:
@@ -242,17 +249,35 @@ class DeployOperator(AwsOperator):
             raise errors.DeployFailed(f"Endpoint {name!r} is gone: somebody deleted it.", "Clear the task.")
         status, reason = endpoint["EndpointStatus"], endpoint.get("FailureReason", "no reason was given")
         if status in ("Failed", "UpdateRollbackFailed", "OutOfService"):
-            raise errors.DeployFailed(f"Endpoint {name!r} is {status}: {reason}", _LOOK)
+            raise errors.DeployFailed(f"Endpoint {name!r} is {status}: {reason}{self._log_end(name)}", _LOOK)
         if status == "InService" and endpoint["EndpointConfigName"] != config_name:
             live = endpoint["EndpointConfigName"]
+            if "FailureReason" not in endpoint:
+                raise errors.DeployFailed(
+                    f"Endpoint {name!r} serves {live!r}: somebody else has updated it meanwhile.", "Deploy again."
+                )
             raise errors.DeployRolledBack(
-                f"Endpoint {name!r} was rolled back to {live!r}, which serves on: {reason}", _LOOK
+                f"Endpoint {name!r} was rolled back to {live!r}, which serves on: {reason}{self._log_end(name)}", _LOOK
             )
+
+    def _log_end(self, name: str) -> str:
+        from airflow_sm_git.clients.jobs import ENDPOINT_LOG_GROUP, quoted, read_endpoint_log
+
+        try:
+            lines = read_endpoint_log(self.aws().logs(), name)
+        except errors.SmGitError as error:
+            self.log.warning("The log of endpoint %s cannot be read: %s", name, error)
+            lines = []
+        return f"\nIts log group is {ENDPOINT_LOG_GROUP}/{name}.{quoted(lines)}"
 
     def _create_parts(self, client: SageMakerClient, requests: DeployRequests) -> None:
         """Create model and configuration; named after their content, existing ones are the right ones."""
-        for kind, request in (("Model", requests.model), ("EndpointConfig", requests.endpoint_config)):
+        client.validate("CreateEndpoint", requests.endpoint)
+        client.validate("UpdateEndpoint", requests.update)
+        parts = (("Model", requests.model), ("EndpointConfig", requests.endpoint_config))
+        for kind, request in parts:
             client.validate(f"Create{kind}", request)
+        for kind, request in parts:
             if client.describe(kind, request[f"{kind}Name"]) is None:
                 try:
                     client.call(f"Create{kind}", **request)
@@ -268,7 +293,7 @@ class DeployOperator(AwsOperator):
         tags = {**self.ownership(context), **code_tags(spec.package)}
         if not self._owned:
             tags.pop("lease-until")  # a standing endpoint has none: no sweep may ever take it
-        return deploy_requests(spec, make_tags(tags, as_mapping("tags", self.tags)))
+        return deploy_requests(spec, make_tags(tags, as_text_mapping("tags", self.tags)))
 
     @property
     def _owned(self) -> bool:
@@ -281,10 +306,13 @@ class DeployOperator(AwsOperator):
         client.call("AddTags", ResourceArn=endpoint["EndpointArn"], Tags=requests.endpoint["Tags"])
         if not self._owned:
             from airflow_sm_git.clients.versions import drop_old_versions
+            from airflow_sm_git.core.names import TAG_PREFIX
 
             live = (requests.endpoint_config["EndpointConfigName"], requests.model["ModelName"])
-            namespace = task_key(context).namespace
-            dropped = drop_old_versions(client, endpoint["EndpointName"], live, namespace, keep=self.keep_versions)
+            namespace, keep = task_key(context).namespace, as_int("keep_versions", self.keep_versions)
+            lease = f"{TAG_PREFIX}lease-until"  # of the time when it was a run's own, if it ever was
+            client.call("DeleteTags", ResourceArn=endpoint["EndpointArn"], TagKeys=[lease])
+            dropped = drop_old_versions(client, endpoint["EndpointName"], live, namespace, keep=keep)
             self.log.info("Dropped old versions: %s", ", ".join(dropped) or "none")
         return self._record(client, requests, endpoint)
 
@@ -304,4 +332,4 @@ class DeployOperator(AwsOperator):
         )
 
 
-_LOOK = "Look at its log group /aws/sagemaker/Endpoints/<name>; model_fn is the usual cause."
+_LOOK = "Correct the hosting code; model_fn is the usual cause."

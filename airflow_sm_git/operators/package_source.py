@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core.records import SCHEMA, Checkout, Package, load
 from airflow_sm_git.operators.base import AwsOperator
+from airflow_sm_git.operators.values import as_list
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -71,7 +72,7 @@ class PackageSourceOperator(AwsOperator):
                 checkout["commit"],
                 source_dir=self.source_dir or None,
                 entry_point=self.entry_point,
-                dependencies=tuple(self.dependencies or ()),
+                dependencies=tuple(as_list("dependencies", self.dependencies)),
                 out=archive,
             )
             size = archive.tell()

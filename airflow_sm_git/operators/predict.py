@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.records import SCHEMA, Endpoint, Prediction, load
-from airflow_sm_git.operators.base import AwsOperator, as_int, task_key
+from airflow_sm_git.operators.base import AwsOperator, task_key
+from airflow_sm_git.operators.values import as_int
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -93,6 +94,7 @@ class PredictOperator(AwsOperator):
                 "If this run's teardown has deleted it, clear the deploy task together with this one.",
             ) from error
         content_type = answer.get("ContentType", "application/octet-stream")
+        self.log.info("Endpoint %s answered %d bytes of %s", name, len(body), content_type)
         uri = self._keep(context, body, content_type)
         return Prediction(
             schema=SCHEMA,
@@ -125,6 +127,8 @@ class PredictOperator(AwsOperator):
         from airflow_sm_git.core.prediction import encode
 
         if not self.data_s3_uri:
+            if self.data is None:
+                raise errors.BadParameter("data", None, "there is nothing to send", "Give data or data_s3_uri.")
             return encode(self.data, self.content_type)
         if self.data is not None:
             raise errors.BadParameter(

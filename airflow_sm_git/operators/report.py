@@ -19,6 +19,8 @@ from airflow_sm_git.operators.train import TrainOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+# Under which XCom key a task leaves its record, by its state; one that never ran has left none.
+_KEYS = {"success": "return_value", "failed": "return_value", "skipped": "kept"}
 _SECTIONS: tuple[tuple[str, type], ...] = (
     ("checkout", GitCheckoutOperator),
     ("package", PackageSourceOperator),
@@ -65,9 +67,20 @@ class ReportOperator(SmGitOperator):
         ti.xcom_push(key="return_value", value=report)
         self.log.info("%s", render(report))
         if not report["succeeded"]:
-            bad = [f"{_label(*key)} ({state})" for key, state in sorted(found.items()) if state not in SUCCEEDED]
-            raise SmGitError(f"The run failed: {', '.join(bad)}.", " ".join(kept_sentences(report)))
+            raise SmGitError(self._why(context, found), "\n".join(kept_sentences(report)))
         return report
+
+    def _why(self, context: Context, found: dict[tuple[str, int], str | None]) -> str:
+        """The tasks that went wrong first, with what each said."""
+        bad = {key: state for key, state in sorted(found.items()) if state not in SUCCEEDED}
+        first = {key: state for key, state in bad.items() if state != "upstream_failed"} or bad
+        lines = [f"The run failed: {', '.join(f'{_label(*key)} ({state})' for key, state in first.items())}."]
+        for (task_id, index), state in first.items():
+            said = (
+                context["ti"].xcom_pull(task_ids=task_id, map_indexes=index, key="error") if state == "failed" else None
+            )
+            lines += [f"{_label(task_id, index)}: {said}"] if said else []
+        return "\n".join(lines)
 
     def _records(
         self, context: Context, upstream: list[Any], found: dict[tuple[str, int], str | None], index: int
@@ -75,16 +88,15 @@ class ReportOperator(SmGitOperator):
         records: dict[str, Any] = {}
         for section, kind in _SECTIONS:
             for task in upstream:
-                if is_kind(task, kind) and (task.task_id, index) in found:
-                    key = "kept" if kind is TeardownOperator and found[task.task_id, index] == "skipped" else None
-                    value = _pull(context, task.task_id, index, key)
-                    if value is not None:
-                        records[section] = value
+                state = found.get((task.task_id, index))
+                key = _KEYS.get(state or "") if is_kind(task, kind) else None
+                if key is None or (key == "kept" and kind is not TeardownOperator):
+                    continue
+                value = context["ti"].xcom_pull(task_ids=task.task_id, map_indexes=index, key=key)
+                if value is not None:
+                    name = section if section not in records else task.task_id.rpartition(".")[2]
+                    records[name] = value
         return records
-
-
-def _pull(context: Context, task_id: str, index: int, key: str | None) -> Any:
-    return context["ti"].xcom_pull(task_ids=task_id, map_indexes=index, key=key or "return_value")
 
 
 def _label(task_id: str, index: int) -> str:

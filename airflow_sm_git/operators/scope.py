@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,11 +44,19 @@ def states(context: Context, tasks: list[Any], map_index: int | None = None) -> 
     ids = [task.task_id for task in tasks]
     if not ids:
         return {}
-    answer: Mapping[str, Mapping[str, Any]] = ti.get_task_states(dag_id=ti.dag_id, task_ids=ids, run_ids=[ti.run_id])
-    found = {_split(name, ids): _text(state) for name, state in answer.get(ti.run_id, {}).items()}
+    found: dict[tuple[str, int], str | None] = {}
+    for asked in [[each] for each in ids] if _ambiguous(ids) else [ids]:
+        answer = ti.get_task_states(dag_id=ti.dag_id, task_ids=asked, run_ids=[ti.run_id])
+        named = {_split(name, asked): _text(state) for name, state in answer.get(ti.run_id, {}).items()}
+        found |= {key: state for key, state in named.items() if state != "removed"}  # of a mapping that has shrunk
     if map_index is None or map_index < 0:
         return found
     return {key: state for key, state in found.items() if key[1] == map_index}
+
+
+def _ambiguous(ids: list[str]) -> bool:
+    """Whether one task has the name that Airflow gives to a mapped instance of another."""
+    return any(re.fullmatch(rf"{re.escape(one)}_\d+", other) for one in ids for other in ids)
 
 
 def _split(name: str, ids: list[str]) -> tuple[str, int]:

@@ -9,8 +9,8 @@ from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.names import check_name, endpoint_name
 from airflow_sm_git.core.records import Package, TrainingJob, load
 from airflow_sm_git.core.training import TrainSpec
-from airflow_sm_git.operators.base import as_int, as_mapping, as_number, seconds
 from airflow_sm_git.operators.inputs import channels
+from airflow_sm_git.operators.values import as_bool, as_int, as_list, as_mapping, as_number, given, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 
 _TRAIN_DURATIONS = ("max_run", "max_wait", "max_pending", "keep_alive_period")
 _TRAIN_NUMBERS = ("instance_count", "volume_size", "max_retry_attempts", "container_log_level")
-_TRAIN_AS_THEY_ARE = (
-    *("image_uri", "instance_type", "volume_kms_key", "output_kms_key", "disable_output_compression"),
-    *("encoding", "input_mode", "checkpoint_s3_uri", "checkpoint_local_path", "use_spot_instances"),
+_TRAIN_FLAGS = (
+    *("disable_output_compression", "use_spot_instances"),
     *("enable_network_isolation", "encrypt_inter_container_traffic"),
+)
+_TRAIN_AS_THEY_ARE = (
+    *("image_uri", "instance_type", "volume_kms_key", "output_kms_key"),
+    *("encoding", "input_mode", "checkpoint_s3_uri", "checkpoint_local_path"),
 )
 _DEPLOY_DURATIONS = ("model_data_download_timeout", "container_startup_health_check_timeout")
 _DEPLOY_NUMBERS = ("initial_instance_count", "volume_size", "model_server_workers", "container_log_level")
-_DEPLOY_AS_THEY_ARE = (
-    *("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key", "enable_network_isolation"),
-)
+_DEPLOY_FLAGS = ("enable_network_isolation",)
+_DEPLOY_AS_THEY_ARE = ("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key")
 
 
 def package_of(operator: TrainOperator | DeployOperator) -> Package | None:
@@ -56,12 +58,12 @@ def train_spec(operator: TrainOperator, region: str) -> TrainSpec:
         hyperparameters=as_mapping("hyperparameters", operator.hyperparameters),
         inputs=channels(operator.inputs, store),
         environment=as_mapping("environment", operator.environment),
-        metric_definitions=list(operator.metric_definitions),
-        subnets=list(operator.subnets),
-        security_group_ids=list(operator.security_group_ids),
+        metric_definitions=as_list("metric_definitions", operator.metric_definitions),
+        subnets=as_list("subnets", operator.subnets),
+        security_group_ids=as_list("security_group_ids", operator.security_group_ids),
         config_overrides=as_mapping("config_overrides", operator.config_overrides),
         **_numbers(operator, _TRAIN_DURATIONS, _TRAIN_NUMBERS),
-        **{name: getattr(operator, name) for name in _TRAIN_AS_THEY_ARE},
+        **_rest(operator, _TRAIN_FLAGS, _TRAIN_AS_THEY_ARE),
     )
 
 
@@ -74,6 +76,9 @@ def deploy_spec(operator: DeployOperator, key: TaskKey, region: str) -> DeploySp
     aws = operator.aws()
     name = check_name("endpoint_name", str(operator.endpoint_name)) if operator.endpoint_name else None
     package, model_data = package_of(operator), _model_data(operator)
+    if package and not model_data and operator.hosting == "repack":
+        remedy = 'Give training_job or model_data, or hosting="s3" for code that needs no model.'
+        raise BadParameter("model_data", None, "there is no model to put the code into", remedy)
     if package and model_data and operator.hosting == "repack":
         store = aws.store(operator.s3_uri_prefix or None)
         model_data = store.repack(model_data, package["s3_uri"], package["digest"])
@@ -87,13 +92,13 @@ def deploy_spec(operator: DeployOperator, key: TaskKey, region: str) -> DeploySp
         entry_point=operator.entry_point or None,
         initial_weight=as_number("initial_weight", operator.initial_weight),
         environment=as_mapping("environment", operator.environment),
-        subnets=list(operator.subnets),
-        security_group_ids=list(operator.security_group_ids),
+        subnets=as_list("subnets", operator.subnets),
+        security_group_ids=as_list("security_group_ids", operator.security_group_ids),
         config_overrides={
             action: as_mapping(f"config_overrides[{action!r}]", each) for action, each in overrides.items()
         },
         **_numbers(operator, _DEPLOY_DURATIONS, _DEPLOY_NUMBERS),
-        **{name: getattr(operator, name) for name in _DEPLOY_AS_THEY_ARE},
+        **_rest(operator, _DEPLOY_FLAGS, _DEPLOY_AS_THEY_ARE),
     )
 
 
@@ -101,12 +106,17 @@ def _numbers(operator: Any, durations: Iterable[str], counts: Iterable[str]) -> 
     """Parameters that are whole numbers, of which some may be given as timedelta; None stays None."""
     found: dict[str, Any] = {}
     for name in durations:
-        value = getattr(operator, name)
+        value = given(getattr(operator, name))
         found[name] = None if value is None else int(seconds(name, value))
     for name in counts:
-        value = getattr(operator, name)
+        value = given(getattr(operator, name))
         found[name] = None if value is None else as_int(name, value)
     return found
+
+
+def _rest(operator: Any, flags: Iterable[str], texts: Iterable[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: as_bool(name, getattr(operator, name)) for name in flags}
+    return found | {name: given(getattr(operator, name)) for name in texts}
 
 
 def _model_data(operator: DeployOperator) -> str | None:

@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.records import SCHEMA, Teardown
-from airflow_sm_git.operators.base import (
-    AwsOperator,
-    final_errors,
-    is_deferrable,
-    iso,
-    seconds,
-    task_key,
-)
+from airflow_sm_git.operators.base import AwsOperator, final_errors, is_deferrable, iso, task_key
 from airflow_sm_git.operators.deploy import DeployOperator
 from airflow_sm_git.operators.scope import SUCCEEDED, between, is_kind, states
 from airflow_sm_git.operators.train import TrainOperator
+from airflow_sm_git.operators.values import seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -78,7 +72,7 @@ class TeardownOperator(AwsOperator):
 
     def resume(self, context: Context, event: dict[str, Any]) -> Teardown:
         """Go on when an endpoint that was busy has settled."""
-        with final_errors():
+        with final_errors(context):
             self.note_trouble(event)
             return self._delete(context, datetime.fromisoformat(event["memo"]["deadline"]))
 

@@ -10,16 +10,8 @@ from airflow_sm_git.core import errors
 from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
 from airflow_sm_git.links.sagemaker import TrainingJobLink
-from airflow_sm_git.operators.base import (
-    AwsOperator,
-    as_mapping,
-    code_tags,
-    final_errors,
-    is_deferrable,
-    iso,
-    seconds,
-    task_key,
-)
+from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
+from airflow_sm_git.operators.values import as_text_mapping, seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -89,19 +81,31 @@ class TrainOperator(AwsOperator):
         "volume_kms_key",
         "output_path",
         "output_kms_key",
+        "disable_output_compression",
+        "keep_alive_period",
         "hyperparameters",
+        "encoding",
         "inputs",
+        "input_mode",
         "metric_definitions",
         "environment",
+        "container_log_level",
         "max_run",
         "max_wait",
+        "max_pending",
+        "max_retry_attempts",
+        "use_spot_instances",
         "checkpoint_s3_uri",
+        "checkpoint_local_path",
         "subnets",
         "security_group_ids",
+        "enable_network_isolation",
+        "encrypt_inter_container_traffic",
         "tags",
         "job_name_prefix",
         "s3_uri_prefix",
         "config_overrides",
+        "wait_timeout",
         *AwsOperator.template_fields,
     )
     template_fields_renderers = {"hyperparameters": "json", "inputs": "json", "config_overrides": "json"}  # noqa: RUF012
@@ -212,15 +216,15 @@ class TrainOperator(AwsOperator):
             return self._record(client, job, attached)
         if not ended and is_deferrable(self.deferrable):
             self._defer(job, deadline, attached)
-        return self._finish(client, name, deadline, attached)
+        return self._finish(context, client, name, deadline, attached)
 
     def resume(self, context: Context, event: dict[str, Any]) -> TrainingJob:
         """Go on when the trigger has told that the job ended, or that time is up."""
-        with final_errors():
+        with final_errors(context):
             self.note_trouble(event)
             memo = event["memo"]
             deadline = datetime.fromisoformat(memo["deadline"])
-            return self._finish(self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
+            return self._finish(context, self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
 
     def on_kill(self) -> None:
         """Stop the job: somebody killed the task."""
@@ -232,7 +236,7 @@ class TrainOperator(AwsOperator):
             stop_job(self.aws().sagemaker(), self._job_name, "killed")
 
     def _patience(self, spec: TrainSpec) -> float:
-        if self.wait_timeout is not None:
+        if self.wait_timeout not in (None, ""):
             return seconds("wait_timeout", self.wait_timeout)
         return (spec.max_wait or spec.max_run) + (spec.max_pending or 0) + 3600.0
 
@@ -248,9 +252,9 @@ class TrainOperator(AwsOperator):
             generation=context["ti"].max_tries - (self.retries or 0),
             prefix=self.job_name_prefix or None,
             tags={**self.ownership(context), **code_tags(spec.package)},
-            user_tags=as_mapping("tags", self.tags),
+            user_tags=as_text_mapping("tags", self.tags),
         )
-        return submit(client, order, wait=lambda name: self._wait(client, name, deadline), log=self.log.info)
+        return submit(client, order, wait=lambda name: self._wait(client, name, deadline)[1].ended, log=self.log.info)
 
     def _defer(self, job: dict[str, Any], deadline: datetime, attached: bool) -> None:
         from airflow_sm_git.triggers.training_job import TrainingJobTrigger
@@ -271,8 +275,10 @@ class TrainOperator(AwsOperator):
         interval = seconds("check_interval", self.check_interval)
         return client.wait("TrainingJob", name, check_interval=interval, deadline=deadline.timestamp())
 
-    def _finish(self, client: SageMakerClient, name: str, deadline: datetime, attached: bool) -> TrainingJob:
-        from airflow_sm_git.clients.jobs import failure, read_log, stop_job
+    def _finish(
+        self, context: Context, client: SageMakerClient, name: str, deadline: datetime, attached: bool
+    ) -> TrainingJob:
+        from airflow_sm_git.clients.jobs import failure, stop_job
 
         job, result = self._wait(client, name, deadline)
         if result is Phase.RUNNING:
@@ -284,12 +290,23 @@ class TrainOperator(AwsOperator):
         if job is None:
             raise errors.TrainingFailed(f"Training job {name!r} is gone.", "Clear the task to train again.")
         failed = result is not Phase.SUCCEEDED
-        lines = read_log(self.aws().logs(), name) if self.print_log or failed else []
+        lines = self._log_of(name) if self.print_log or failed else []
         for line in lines if self.print_log else []:
             self.log.info("[%s] %s", name, line)
         if failed:
-            raise failure(job, result, lines)
+            context["ti"].xcom_push(key="return_value", value=self._record(client, job, attached))  # for the report
+            raise failure(client, job, result, lines)
         return self._record(client, job, attached)
+
+    def _log_of(self, name: str) -> list[str]:
+        """The job's log; a job does not fail for a log that cannot be read."""
+        from airflow_sm_git.clients.jobs import read_log
+
+        try:
+            return read_log(self.aws().logs(), name)
+        except errors.SmGitError as error:
+            self.log.warning("The log of training job %s cannot be read: %s", name, error)
+            return []
 
     def _record(self, client: SageMakerClient, job: dict[str, Any], attached: bool) -> TrainingJob:
         from airflow_sm_git.operators.specs import package_of

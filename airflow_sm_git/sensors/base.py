@@ -10,7 +10,8 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
-from airflow_sm_git.operators.base import event_phase, final_errors, is_deferrable, iso, seconds
+from airflow_sm_git.operators.base import event_phase, final_errors, is_deferrable, iso
+from airflow_sm_git.operators.values import seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -61,35 +62,41 @@ class StatusSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
-        with final_errors():
+        with final_errors(context):
             return self._look()
 
     def execute(self, context: Context) -> Any:
         """Wait, here or deferred."""
         if not is_deferrable(self.deferrable):
             return super().execute(context)
-        with final_errors():
+        with final_errors(context):
             found = self._look()
             if found.is_done:
                 return found.xcom_value
-            deadline = datetime.now(UTC) + timedelta(seconds=seconds("timeout", self.timeout))
-            trigger = self.trigger(
-                name=self.target(),
-                since=iso(datetime.now(UTC)),
-                deadline=iso(deadline),
-                check_interval=seconds("poke_interval", self.poke_interval),
-                **self._connection(),
-            )
-            self.defer(trigger=trigger, method_name="resume")
+            self._defer(iso(datetime.now(UTC) + timedelta(seconds=seconds("timeout", self.timeout))))
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on when the trigger has told."""
         from airflow_sm_git.compat import AirflowSensorTimeout
 
-        with final_errors():
+        with final_errors(context):
             if event_phase(event) is Phase.RUNNING:
                 raise AirflowSensorTimeout(f"{self.kind} {self.target()!r} had not ended within {self.timeout} s.")
-            return self._look().xcom_value
+            found = self._look()
+            if not found.is_done:  # it has changed again since
+                self._defer(event["memo"]["deadline"])
+            return found.xcom_value
+
+    def _defer(self, deadline: str) -> None:
+        trigger = self.trigger(
+            name=self.target(),
+            since=iso(datetime.now(UTC)),
+            deadline=deadline,
+            check_interval=seconds("poke_interval", self.poke_interval),
+            memo={"deadline": deadline},
+            **self._connection(),
+        )
+        self.defer(trigger=trigger, method_name="resume")
 
     def _look(self) -> PokeReturnValue:
         from airflow_sm_git.clients.sagemaker import status_phase

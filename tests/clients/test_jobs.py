@@ -197,7 +197,7 @@ def test_a_job_that_never_was_has_an_empty_log(logs: Any) -> None:
 
 
 def test_a_log_that_may_not_be_read_is_an_error_and_not_an_empty_log(local_sagemaker: LocalSageMaker) -> None:
-    with pytest.raises(errors.AccessDenied, match="GetLogEvents for job"):
+    with pytest.raises(errors.AccessDenied, match="GetLogEvents for /aws/sagemaker/TrainingJobs"):
         read_log(local_sagemaker.client("logs", aws_secret_access_key="wrong"), "job")
     session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
     one_try = Config(retries={"total_max_attempts": 1})

@@ -175,12 +175,12 @@ def test_after_a_listing_that_went_well_the_pause_is_short_again() -> None:
     async def scenario() -> None:
         account = Account()
         running(account, "job")
-        account.errors = [Throttled("Slow down.")] * 9
+        account.errors = [Throttled("Slow down.")] * 4
         wait = waiting(Watcher(account.connect), "job", interval=0.001)
         await until(lambda: not account.errors)
         before = time.monotonic()
-        await account.listed(20)  # at the pause of nine failures these would take 10 s
-        assert time.monotonic() - before < 8
+        await account.listed(10)  # at the pause of four failures these would take 30 s
+        assert time.monotonic() - before < 15
         account.end("job")
         await wait
 
@@ -206,11 +206,26 @@ def test_what_time_will_not_mend_is_raised_in_every_wait() -> None:
         watcher = Watcher(account.connect)
         waits = [waiting(watcher, "a"), waiting(watcher, "b")]
         await account.listed(1)
-        account.errors = [AccessDenied("No.", "Ask.")]
+        account.errors = [AccessDenied("No.", "Ask.")] * 2
         results = await asyncio.gather(*waits, return_exceptions=True)
         assert [type(result) for result in results] == [AccessDenied, AccessDenied]
         account.end("c")
         assert await waiting(watcher, "c") is Phase.SUCCEEDED  # the watcher itself goes on
+
+    run(scenario())
+
+
+def test_a_refusal_that_a_new_connection_mends_is_raised_in_no_wait() -> None:
+    async def scenario() -> None:
+        account = Account()
+        running(account, "a")
+        watcher = Watcher(account.connect)
+        wait = waiting(watcher, "a")
+        await account.listed(1)
+        account.errors = [AccessDenied("The security token included in the request is expired.", "")]
+        await until(lambda: not account.errors)
+        account.end("a")
+        assert await wait is Phase.SUCCEEDED
 
     run(scenario())
 

@@ -61,7 +61,9 @@ def test_the_smallest_requests_say_no_more_than_they_must() -> None:
                 "SAGEMAKER_REGION": "us-east-1",
                 "SM_GIT_COMMIT": "a" * 40,
                 "SM_GIT_REPO": "https://example.com/it.git",
+                "SM_GIT_TREE": PACKAGE["tree"],
                 "SM_GIT_DIGEST": PACKAGE["digest"],
+                "SM_GIT_PACKAGE": PACKAGE["s3_uri"],
             },
         },
         "ExecutionRoleArn": ROLE,
@@ -246,3 +248,20 @@ def test_what_an_endpoint_needs_follows_from_its_status(status: str) -> None:
 
 def test_an_endpoint_that_is_not_there_is_created() -> None:
     assert next_action(None, "wanted") is EndpointAction.CREATE
+
+
+def test_overrides_of_a_production_variant_are_merged_into_it_and_further_ones_serve_the_same_model() -> None:
+    variants = [{"InitialInstanceCount": 3}, {"VariantName": "Second", "InstanceType": "ml.m5.large"}]
+    overrides = {"CreateEndpointConfig": {"ProductionVariants": variants}}
+    [first, second] = deploy_requests(replace(SPEC, config_overrides=overrides), TAGS).endpoint_config[
+        "ProductionVariants"
+    ]
+    assert (first["VariantName"], first["InitialInstanceCount"]) == ("AllTraffic", 3)
+    assert (second["VariantName"], second["ModelName"]) == ("Second", first["ModelName"])
+
+
+@pytest.mark.parametrize("action", ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint"])
+def test_no_override_can_change_a_name(action: str) -> None:
+    for name in ("ModelName", "EndpointConfigName", "EndpointName"):
+        with pytest.raises(BadParameter, match=name):
+            deploy_requests(replace(SPEC, config_overrides={action: {name: "mine"}}), TAGS)

@@ -77,7 +77,7 @@ def test_an_endpoint_that_is_still_there_is_never_called_deleted() -> None:
     text = render(report({"0": kept, "1": failed}, {"c.teardown[1]": "failed"}, succeeded=False))
 
     assert [row[-1] for row in table(text)[1:]] == ["kept", "NOT deleted"]
-    assert "Kept until tomorrow: e0. Remove it with: remove e0." in text
+    assert "Kept until tomorrow: e0. Remove it with:\n    remove e0" in text
 
 
 def test_a_single_chain_is_a_list_of_facts() -> None:

@@ -42,7 +42,9 @@ def test_the_smallest_request_says_no_more_than_it_must() -> None:
         "Environment": {
             "SM_GIT_COMMIT": "a" * 40,
             "SM_GIT_REPO": "https://example.com/it.git",
+            "SM_GIT_TREE": PACKAGE["tree"],
             "SM_GIT_DIGEST": PACKAGE["digest"],
+            "SM_GIT_PACKAGE": PACKAGE["s3_uri"],
         },
         "Tags": TAGS,
     }
@@ -136,8 +138,14 @@ def test_script_mode_hyperparameters_are_json_under_plain_encoding_too() -> None
 
 
 def test_a_hyperparameter_cannot_change_which_code_runs() -> None:
-    made = request(replace(SPEC, hyperparameters={"sagemaker_program": "other.py"}))
-    assert made["HyperParameters"]["sagemaker_program"] == '"train.py"'
+    with pytest.raises(BadParameter, match="sagemaker_program"):
+        request(replace(SPEC, hyperparameters={"sagemaker_program": "other.py"}))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), object()])
+def test_a_hyperparameter_that_is_no_json_value_is_named(value: object) -> None:
+    with pytest.raises(BadParameter, match=r"hyperparameters=.*'a'"):
+        request(replace(SPEC, hyperparameters={"a": value}))
 
 
 def test_a_built_in_algorithm_gets_nothing_of_script_mode() -> None:
@@ -162,10 +170,17 @@ def test_a_users_environment_lies_over_ours() -> None:
 
 
 def test_overrides_come_last_and_can_remove() -> None:
-    overrides = {"ResourceConfig": {"InstanceType": None, "InstanceCount": None, "VolumeSizeInGB": 5}, "Tags": []}
+    overrides = {"ResourceConfig": {"InstanceType": None, "InstanceCount": None, "VolumeSizeInGB": 5}}
     made = training_request(replace(SPEC, config_overrides=overrides), job_name="j", tags=TAGS)
     assert made["ResourceConfig"] == {"VolumeSizeInGB": 5}
-    assert made["Tags"] == []
+
+
+def test_no_override_can_take_away_what_a_job_is_found_again_by() -> None:
+    more = [{"Key": "cost", "Value": "5"}]
+    made = training_request(replace(SPEC, config_overrides={"Tags": more}), job_name="j", tags=TAGS)
+    assert made["Tags"] == [*more, *TAGS]
+    with pytest.raises(BadParameter, match="TrainingJobName"):
+        request(replace(SPEC, config_overrides={"TrainingJobName": "mine"}))
 
 
 def test_a_channel_has_every_option_of_the_sdks_training_input() -> None:
