@@ -20,6 +20,8 @@ from airflow_sm_git.local.models import data_uri
 LOG_GROUP = "/aws/sagemaker/Endpoints"
 DRAIN = 60.0
 """Seconds that requests under way may take when their processes are replaced; InvokeEndpoint's own limit on AWS."""
+_LAST_LOOK = 1.0
+"""Seconds for the ping of a container whose time went by while another one was waited for: it may have loaded."""
 
 
 class FleetFailed(Exception):
@@ -35,11 +37,12 @@ class FleetFailed(Exception):
 
 @dataclass(frozen=True)
 class Member:
-    """One variant's running process, and what its log stream is called."""
+    """One variant's running process, what its log stream is called, and when it was started (``time.monotonic``)."""
 
     variant: str
     process: ModelProcess
     stream: str
+    started: float
 
 
 class Fleet:
@@ -53,7 +56,7 @@ class Fleet:
 
     @classmethod
     def start(cls, context: Context, endpoint: str, deployment: Mapping[str, Any]) -> Fleet:
-        """Start a process for every variant and wait until each answers its ping.
+        """Start a process for every variant and wait until each answers its ping, at most its ``StartupTimeout``.
 
         :param deployment: what :func:`airflow_sm_git.local.endpoints.deployment` made.
         :raises FleetFailed: one did not; none is left running.
@@ -67,7 +70,8 @@ class Fleet:
                 members[name] = _launch(context, endpoint, variant, workspace / name)
             # All load at the same time; then each is waited for.
             for variant, member in zip(deployment["Variants"], members.values(), strict=True):
-                if not member.process.ping(variant["StartupTimeout"]):
+                left = member.started + variant["StartupTimeout"] - time.monotonic()
+                if not member.process.ping(max(_LAST_LOOK, left)):
                     raise FleetFailed(member.variant)
         except BaseException:
             fleet.stop()
@@ -179,4 +183,4 @@ def _launch(context: Context, endpoint: str, variant: Mapping[str, Any], workspa
     except HostingError as error:
         log(f"The container did not start: {error}")
         raise FleetFailed(name) from error
-    return Member(name, process, stream)
+    return Member(name, process, stream, time.monotonic())

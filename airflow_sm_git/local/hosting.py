@@ -25,8 +25,10 @@ from airflow_sm_git.local.workspace import DataError, Workspace, inside, parse_u
 MODEL_DIR = "/opt/ml/model"
 INVOKE_TIMEOUT = 60.0
 """Seconds a container has for one answer (SageMaker API reference, InvokeEndpoint)."""
-STARTUP_TIMEOUT = 600.0
-"""Seconds until the first answer to a ping (sagemaker-inference, ``DEFAULT_STARTUP_TIMEOUT``)."""
+STARTUP_TIMEOUT = 480.0
+"""Seconds until the first answer to a ping, where ``ContainerStartupHealthCheckTimeoutInSeconds`` (60 to 3600) is not
+given: the SageMaker API reference, ProductionVariant, has no default; the Developer Guide, "How Your Container Should
+Respond to Health Check (Ping) Requests", gives a container 8 minutes after its start."""
 
 
 class HostingError(Exception):
