@@ -74,6 +74,7 @@ def test_the_form_chooses_ref_scripts_hyperparameters_and_request(airflow: Runne
     assert {name: job["HyperParameters"][name] for name in ("epochs", "sleep")} == {"epochs": "3", "sleep": "0.5"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "fails", "remains"),
     [("on_success", True, True), ("always", True, False), ("never", False, True)],
