@@ -187,6 +187,7 @@ SAGEMAKER: tuple[Entry, ...] = (
         "AWS Tagging best practices; the text of other AWS services",
     ),
     Entry("list.bad_token", "sagemaker", VALIDATION, 400, "Invalid NextToken.", OURS),
+    Entry("invoke.invalid", "sagemaker-runtime", "ValidationError", 400, "{detail}", _RUNTIME + "; text: " + _CORAL),
     Entry(
         "invoke.missing",
         "sagemaker-runtime",

@@ -11,6 +11,7 @@ from airflow_sm_git.local.errors import ApiError
 from airflow_sm_git.local.errors_sagemaker import refuse
 from airflow_sm_git.local.fleet import LOG_GROUP, Fleets, Member
 from airflow_sm_git.local.hosting import Reply
+from airflow_sm_git.local.invocation_headers import check
 from airflow_sm_git.local.store import ENDPOINT
 
 _WAIT_FOR_PROCESSES = 60.0
@@ -39,8 +40,10 @@ def invoke(context: Context, fleets: Fleets, endpoint: str, headers: Mapping[str
 
     :param endpoint: name, in the case in which it was created (SageMaker API reference, CreateEndpoint).
     :param headers: of the request, names in lower case.
-    :raises ApiError: ``ValidationError`` where nothing serves under this name, ``ModelError`` where the model fails.
+    :raises ApiError: ``ValidationError`` where a header is not as it must be or nothing serves under this name,
+        ``ModelError`` where the model fails.
     """
+    check(endpoint, headers)
     kept = context.store.get(ENDPOINT, endpoint)
     if kept is None or kept["EndpointName"] != endpoint or kept["EndpointStatus"] not in _SERVING:
         raise refuse("invoke.missing", endpoint=endpoint, account=context.account)

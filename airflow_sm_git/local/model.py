@@ -63,7 +63,7 @@ class ServiceModel:
     def _keep(self, name: str, raw: Mapping[str, Any]) -> None:
         if name in self._shapes:
             return
-        shape = self._shapes[name] = _shape(raw[name])
+        shape = self._shapes[name] = shape_of(raw[name])
         for child in (*shape.members.values(), shape.element, shape.key):
             if child:
                 self._keep(child, raw)
@@ -97,7 +97,8 @@ class ServiceModel:
         return dict(clean)
 
 
-def _shape(raw: Mapping[str, Any]) -> Shape:
+def shape_of(raw: Mapping[str, Any]) -> Shape:
+    """A shape of botocore's model, as it is in the file."""
     return Shape(
         type=raw["type"],
         required=tuple(raw.get("required", ())),
@@ -152,19 +153,19 @@ class _Walk:
         for constraint in _length(shape, len(value)):
             self._fail(value, path, constraint)
         key, element = self.shapes[shape.key], self.shapes[shape.element]
-        if any(_broken(key, name) for name in value):
+        if any(broken(key, name) for name in value):
             self._fail(value, path, f"Map keys must satisfy constraint: [{', '.join(_constraints(key))}]")
         if element.type not in _JAVA_NAMES:
             return {name: self.value(shape.element, item, f"{path}.{name}") for name, item in value.items()}
         for item in value.values():
             _require_type(element, item)
-        if any(_broken(element, item) for item in value.values()):
+        if any(broken(element, item) for item in value.values()):
             self._fail(value, path, f"Map value must satisfy constraint: [{', '.join(_constraints(element))}]")
         return dict(value)
 
     def _scalar(self, shape: Shape, value: Any, path: str) -> Any:
         _require_type(shape, value)
-        for constraint in _broken(shape, value):
+        for constraint in broken(shape, value):
             self._fail(value, path, constraint)
         return value
 
@@ -218,23 +219,23 @@ def _length(shape: Shape, length: int) -> Iterator[str]:
         yield f"Member must have length greater than or equal to {shape.minimum}"
 
 
-def _broken(shape: Shape, value: Any) -> list[str]:
-    """The constraints of a scalar shape that ``value`` does not satisfy."""
+def broken(shape: Shape, value: Any) -> list[str]:
+    """The constraints of a scalar shape that ``value``, which has its type, does not satisfy."""
     if shape.type == "string":
-        broken = list(_length(shape, len(value)))
+        found = list(_length(shape, len(value)))
         if shape.pattern and not _compile(shape.pattern).fullmatch(value):
-            broken.append(f"Member must satisfy regular expression pattern: {shape.pattern}")
+            found.append(f"Member must satisfy regular expression pattern: {shape.pattern}")
         if shape.enum and value not in shape.enum:
-            broken.append(f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
-        return broken
+            found.append(f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
+        return found
     if shape.type not in _NUMBERS:
         return []
-    broken = []
+    found = []
     if shape.maximum is not None and value > shape.maximum:
-        broken.append(f"Member must have value less than or equal to {shape.maximum}")
+        found.append(f"Member must have value less than or equal to {shape.maximum}")
     if shape.minimum is not None and value < shape.minimum:
-        broken.append(f"Member must have value greater than or equal to {shape.minimum}")
-    return broken
+        found.append(f"Member must have value greater than or equal to {shape.minimum}")
+    return found
 
 
 def _constraints(shape: Shape) -> list[str]:
@@ -258,6 +259,9 @@ def _compile(pattern: str) -> re.Pattern[str]:
     ``\p{L}`` and ``\p{N}`` become ``\w``, which is exact where a class also has the other one and ``_``, as all of
     SageMaker's do (a test holds that). Java's ``\w``, ``\d`` and ``\s`` are ASCII.
     """
+    pattern = (
+        pattern.replace("[\\p{Print}]", r"[\x20-\x7e]").replace("\\p{ASCII}", r"[\x00-\x7f]").replace("\\z", r"\Z")
+    )
     if "\\p{L}" not in pattern:
         return re.compile(pattern.replace("\\p{Alnum}", "a-zA-Z0-9"), re.ASCII)
     return re.compile(pattern.replace("\\p{L}", r"\w").replace("\\p{N}", r"\w").replace("\\p{Z}", _SEPARATORS))
