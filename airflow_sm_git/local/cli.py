@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -26,7 +27,12 @@ def main(argv: list[str], *, root: Path) -> int:
     options = _parser().parse_args(argv)
     command: Callable[[Options, Path], int] = options.command
     try:
-        return command(options, root)
+        code = command(options, root)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # ``| head`` has read enough; Python library reference, signal, note on SIGPIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (daemon.StartFailed, NotOurDirectory, LookupError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -41,17 +47,24 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    add("start", _start, "start it, unless it runs").add_argument("--port", type=int, help="port on 127.0.0.1")
+    begin = add("start", _start, "start it, unless it runs")
+    begin.add_argument("--port", type=int, help="port on 127.0.0.1")
+    begin.add_argument("--quiet", action="store_true", help="print nothing unless it fails")
     add("stop", _stop, "stop it; what it stored stays")
     add("status", _status, "say whether it runs").add_argument("--json", action="store_true", help="as JSON")
     add("env", _env, "print the variables that lead to it").add_argument("--json", action="store_true", help="as JSON")
-    add("logs", _logs, "print what it said")
+    name = "a training job or an endpoint; without it, the server's own log"
+    add("logs", _logs, "print the log of a job, of an endpoint, or of the server").add_argument(
+        "name", nargs="?", metavar="NAME", help=name
+    )
     add("reset", _reset, "stop it and delete what it stored")
     return parser
 
 
 def _start(options: Options, root: Path) -> int:
     info = daemon.start(root, options.port)
+    if options.quiet:
+        return 0
     print(f"Local SageMaker on {info.url} (pid {info.pid}), state in {root}.")
     print('Use it from this shell: eval "$(airflow-sm-git local env)"')
     return 0
@@ -78,11 +91,19 @@ def _env(options: Options, root: Path) -> int:
         print(json.dumps(variables))
     else:
         print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
+    if daemon.status(root) is None:
+        print("The local SageMaker is not running; start it: airflow-sm-git local start", file=sys.stderr)
     return 0
 
 
-def _logs(_: Options, root: Path) -> int:
-    sys.stdout.write(daemon.logs(root))
+def _logs(options: Options, root: Path) -> int:
+    if options.name is not None:
+        for line in daemon.resource_logs(root, options.name):
+            print(line)
+    elif text := daemon.logs(root):
+        sys.stdout.write(text)
+    else:
+        print("The server has said nothing yet. A job's or endpoint's log: airflow-sm-git local logs NAME")
     return 0
 
 

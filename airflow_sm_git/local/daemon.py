@@ -11,15 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from airflow_sm_git.local.logs import LogStore, Stream
 from airflow_sm_git.local.state import Info, NotOurDirectory, State
 
 _STOP_TIMEOUT = 20.0
 _TAIL = 20
+_PAGE = 1000
+_JOBS = "/aws/sagemaker/TrainingJobs"  # SageMaker developer guide, log groups and streams
+_ENDPOINTS = "/aws/sagemaker/Endpoints"
 
 
 class StartFailed(RuntimeError):
@@ -101,6 +105,49 @@ def logs(root: Path) -> str:
     """What the server printed."""
     log = State(root.resolve()).log
     return log.read_text(errors="replace") if log.exists() else ""
+
+
+def resource_logs(root: Path, name: str) -> Iterator[str]:
+    """What training jobs and endpoints of a name printed, line by line; the server need not run.
+
+    The streams follow one another in the order of their first lines, each under its name where there are several.
+
+    :raises LookupError: no such job or endpoint has printed anything.
+    """
+    database = State(root.resolve()).log_database
+    if not database.exists():  # opening it would make it
+        raise LookupError(f"No training job or endpoint has run in {root}. Start it: airflow-sm-git local start")
+    with closing(LogStore(database)) as store:
+        wanted = [(_JOBS, f"{name}/"), (f"{_ENDPOINTS}/{name}", "")]
+        groups = {group for group, _ in store.groups()}
+        streams = [stream for group, prefix in wanted if group in groups for stream in store.streams(group, prefix)]
+        spoken = sorted((stream for stream in streams if stream.first is not None), key=lambda each: each.first or 0)
+        if not spoken:
+            raise LookupError(_nothing_of(name, root, store))
+        for stream in spoken:
+            if len(spoken) > 1:
+                yield f"==> {stream.name} <=="
+            yield from _lines(store, stream)
+
+
+def _lines(store: LogStore, stream: Stream) -> Iterator[str]:
+    after = None
+    while page := store.read([stream.id], limit=_PAGE, after=after):
+        for event in page:
+            yield event.message.removesuffix("\n")
+        after = page[-1].at, page[-1].id
+
+
+def _nothing_of(name: str, root: Path, store: LogStore) -> str:
+    """Why there are no lines of a name, and which names have some, the latest first."""
+    latest: dict[str, int] = {}
+    for group, _ in store.groups("/aws/sagemaker/"):
+        for stream in store.streams(group):
+            owner = stream.name.partition("/")[0] if group == _JOBS else group.rpartition("/")[2]
+            latest[owner] = max(latest.get(owner, 0), stream.last or 0)
+    known = sorted(latest, key=lambda each: latest[each], reverse=True)[:_TAIL]
+    remedy = "Those that have: " + ", ".join(known) if known else "Nothing has run yet"
+    return f"No training job or endpoint {name!r} has printed anything in {root}. {remedy}."
 
 
 def reset(root: Path) -> None:

@@ -9,16 +9,19 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from airflow_sm_git.local import cli, daemon
+from airflow_sm_git.local.logs import LogStore
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from airflow_sm_git.local.state import NotOurDirectory, State
+from tests.local.sagemaker_requests import client, config, ended, settled, training_job
 
 _HEADER = "import sys; from pathlib import Path; from airflow_sm_git.local import cli, daemon"
 
@@ -152,12 +155,22 @@ def test_an_idle_server_stays_under_a_hundred_megabytes(root: Path) -> None:
 # The command line
 
 
-def test_the_commands_tell_what_they_did(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def run(*argv: str) -> tuple[int, str, str]:
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; its exit code, and what it printed and complained."""
+
+    def call(*argv: str) -> tuple[int, str, str]:
         code = cli.main(list(argv), root=root)
         said = capsys.readouterr()
         return code, said.out, said.err
 
+    return call
+
+
+def test_the_commands_tell_what_they_did(root: Path, run: Run) -> None:
     assert run("status")[:2] == (3, "Not running.\n")
     assert run("env")[0] == 1
     code, out, _ = run("start")
@@ -170,8 +183,106 @@ def test_the_commands_tell_what_they_did(root: Path, capsys: pytest.CaptureFixtu
         ["sh", "-c", f'{exports}\nprintf %s "$AIRFLOW_CONN_AWS_DEFAULT"'], capture_output=True, text=True, check=True
     )
     assert json.loads(shell.stdout) == json.loads(json.loads(run("env", "--json")[1])["AIRFLOW_CONN_AWS_DEFAULT"])
-    assert run("logs")[0] == 0
     assert run("stop")[:2] == (0, "Stopped.\n")
     assert run("stop")[:2] == (0, "It was not running.\n")
     assert run("reset")[0] == 0
     assert not root.exists()
+
+
+def test_a_quiet_start_says_only_what_fails(root: Path, run: Run) -> None:
+    assert run("start", "--quiet") == (0, "", "")
+    info = daemon.status(root)
+    assert info
+    code, out, complaint = run("start", "--quiet", "--port", str(info.port + 1))
+    assert (code, out) == (1, "") and "already runs" in complaint
+
+
+def test_env_warns_where_the_server_does_not_run(root: Path, run: Run) -> None:
+    daemon.start(root)
+    running = run("env")
+    assert running[2] == ""
+    daemon.stop(root)
+    code, out, complaint = run("env")
+    assert (code, out) == running[:2], "the variables stay those of the next start"
+    assert "not running; start it: airflow-sm-git local start" in complaint
+    code, out, complaint = run("env", "--json")
+    assert json.loads(out)["AWS_ENDPOINT_URL"] in running[1] and "not running" in complaint
+
+
+def test_logs_prints_what_the_server_said_or_that_it_said_nothing(root: Path, run: Run) -> None:
+    code, out, _ = run("logs")
+    assert code == 0 and "nothing yet" in out and "airflow-sm-git local logs NAME" in out
+    assert not root.exists(), "asking makes no folder"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(daemon.StartFailed):
+            daemon.start(root, other.getsockname()[1])
+    code, out, _ = run("logs")
+    assert code == 0 and "is taken" in out and "nothing yet" not in out
+
+
+def test_logs_prints_the_lines_of_a_job_and_of_an_endpoint_though_the_server_is_stopped(root: Path, run: Run) -> None:
+    server = LocalSageMaker(root, daemon.start(root))
+    sagemaker = client(server, "sagemaker")
+    for name in ("job", "job-2"):
+        sagemaker.create_training_job(**training_job(server, f"print('printed by {name}')", name=name))
+        ended(server, name)
+    sagemaker.create_endpoint(EndpointName="ears", EndpointConfigName=config(server, "w", handler=_TALKING))
+    settled(server, "ears")
+    answers = {name: run("logs", name) for name in ("job", "job-2", "ears")}
+    assert [code for code, _, _ in answers.values()] == [0, 0, 0]
+    assert "printed by job\n" in answers["job"][1] and "printed by job-2" not in answers["job"][1]
+    assert "printed by job-2\n" in answers["job-2"][1]
+    assert "the model is loaded\n" in answers["ears"][1]
+    daemon.stop(root)
+    assert answers["job"] == run("logs", "job")
+    assert run("logs", "ears")[1].startswith(answers["ears"][1])
+
+
+_TALKING = """
+def model_fn(model_dir):
+    print("the model is loaded", flush=True)
+    return None
+
+def predict_fn(data, model):
+    return data
+"""
+
+
+def test_logs_puts_streams_in_the_order_of_their_first_lines(root: Path, run: Run) -> None:
+    with closing(LogStore(State(root).create().log_database)) as store:
+        store.append("/aws/sagemaker/Endpoints/e", "v/i-a", [(3000, "second")])
+        store.append("/aws/sagemaker/Endpoints/e", "v/i-b", [(1000, "first"), (4000, "last of the first")])
+        store.create_stream("/aws/sagemaker/Endpoints/e", "v/i-c")
+        store.append("/aws/sagemaker/TrainingJobs", "many/algo-1-1", [(7, str(number)) for number in range(2500)])
+    expected = ["==> v/i-b <==", "first", "last of the first", "==> v/i-a <==", "second"]
+    assert run("logs", "e")[1].splitlines() == expected
+    assert run("logs", "many")[1].splitlines() == [str(number) for number in range(2500)]
+
+
+def test_logs_of_a_name_that_is_not_there_names_those_that_are(root: Path, run: Run) -> None:
+    code, out, complaint = run("logs", "nobody")
+    assert (code, out) == (1, "") and "airflow-sm-git local start" in complaint
+    assert not root.exists(), "asking makes no folder"
+    with closing(LogStore(State(root).create().log_database)) as store:
+        assert "Nothing has run yet" in run("logs", "nobody")[2]
+        store.append("/aws/sagemaker/Endpoints/e", "v/i-a", [(1000, "x")])
+        store.append("/aws/sagemaker/TrainingJobs", "job/algo-1-1", [(2000, "x")])
+    for absent in ("nobody", "jo", "", "job/"):
+        code, out, complaint = run("logs", absent)
+        assert (code, out) == (1, ""), absent
+        assert repr(absent) in complaint and "job, e." in complaint
+
+
+def test_logs_ends_quietly_when_its_reader_has_read_enough(root: Path) -> None:
+    with closing(LogStore(State(root).create().log_database)) as store:
+        store.append("/aws/sagemaker/TrainingJobs", "job/algo-1-1", [(1, "x" * 100)] * 2000)
+    script = f"{_HEADER}; sys.exit(cli.main(['logs', 'job'], root=Path(sys.argv[1])))"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, "")
