@@ -132,7 +132,7 @@ class Server:
             raise api_error("json.unknown_action")
         try:
             data = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         if not isinstance(data, dict):
             raise api_error("json.not_json")

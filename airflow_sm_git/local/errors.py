@@ -168,6 +168,7 @@ CATALOGUE: tuple[Entry, ...] = (
             _S3,
         ),
         ("s3.incomplete", "IncompleteBody", 400, "The request body terminated unexpectedly", _S3),
+        ("s3.invalid_uri", "InvalidURI", 400, "Couldn't parse the specified URI.", _S3),
         ("s3.key_too_long", "KeyTooLongError", 400, "Your key is too long", _S3),
         ("s3.invalid_argument", "InvalidArgument", 400, "{reason}", _S3),
         ("s3.invalid_request", "InvalidRequest", 400, "{reason}", _S3),

@@ -110,8 +110,11 @@ class S3:
 
     def _parse(self, exchange: Exchange) -> tuple[S3Call, _Operation]:
         request = exchange.request
-        bucket, _, key = unquote(request.path.lstrip("/")).partition("/")
-        query = dict(parse_qsl(request.query, keep_blank_values=True))
+        try:
+            bucket, _, key = unquote(request.path.lstrip("/"), errors="strict").partition("/")
+            query = dict(parse_qsl(request.query, keep_blank_values=True, errors="strict"))
+        except UnicodeDecodeError:
+            raise api_error("s3.invalid_uri") from None
         level = "object" if key else "bucket" if bucket else "root"
         exchange.resource = f"{bucket}/{key}" if key else bucket
         marks = {name for name in query if not _PLAIN.fullmatch(name)} | (query.keys() & {"uploadId"})

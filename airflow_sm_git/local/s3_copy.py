@@ -85,7 +85,10 @@ def _range(call: S3Call, size: int) -> tuple[int, int]:
 
 def _source(call: S3Call) -> tuple[BinaryIO, ObjectMeta]:
     path, _, version = call.header("x-amz-copy-source").partition("?versionId=")
-    bucket, _, key = unquote(path).lstrip("/").partition("/")
+    try:
+        bucket, _, key = unquote(path, errors="strict").lstrip("/").partition("/")
+    except UnicodeDecodeError:
+        raise api_error("s3.invalid_argument", reason="Invalid copy source encoding.") from None
     if version not in ("", "null"):
         raise api_error("s3.not_implemented", what="copying a version of an object")
     if not bucket or not key:

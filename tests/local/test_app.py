@@ -85,6 +85,13 @@ def test_an_s3_body_changed_after_signing_stores_nothing(local_sagemaker: LocalS
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
+@pytest.mark.parametrize("target", ["SageMaker.ListModels", "Logs_20140328.DescribeLogGroups"])
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000])
+def test_a_body_nested_too_deeply_is_refused(local_sagemaker: LocalSageMaker, target: str, body: bytes) -> None:
+    status, _, answer = send(local_sagemaker, target, body)
+    assert (status, answer["__type"]) == (400, "SerializationException")
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff"])
 def test_a_body_that_is_no_json_object_is_refused(local_sagemaker: LocalSageMaker, body: bytes) -> None:
     status, _, answer = send(local_sagemaker, "SageMaker.ListModels", body)

@@ -453,13 +453,35 @@ def test_a_body_in_chunks_with_a_trailing_checksum_is_decoded(
             "x-amz-trailer": "x-amz-checksum-crc32",
             "content-encoding": "aws-chunked",
         }
-        assert signed_put(local_sagemaker, f"/{bucket}/k", sent, headers) == status
+        assert signed(local_sagemaker, "PUT", f"/{bucket}/k", sent, headers)[0] == status
     got = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert (got["Body"].read(), got["ChecksumCRC32"]) == (b"hello world", "DUoRhQ==")
     assert "ContentEncoding" not in got
 
 
-def signed_put(server: LocalSageMaker, path: str, body: bytes, headers: dict[str, str]) -> int:
+@pytest.mark.parametrize("method", ["PUT", "GET", "HEAD", "DELETE"])
+@pytest.mark.parametrize("path", ["/k%ff", "/k%ed%a0%80", "?prefix=%fe&list-type=2"])
+def test_an_address_that_is_not_utf8_is_refused(
+    local_sagemaker: LocalSageMaker, our_bucket: tuple[Any, str], method: str, path: str
+) -> None:
+    s3, bucket = our_bucket
+    unsigned = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
+    status, body = signed(local_sagemaker, method, f"/{bucket}{path}", b"", unsigned)
+    assert status == 400
+    assert method == "HEAD" or b"<Code>InvalidURI</Code>" in body
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_a_copys_source_that_is_not_utf8_is_refused(
+    local_sagemaker: LocalSageMaker, our_bucket: tuple[Any, str]
+) -> None:
+    _, bucket = our_bucket
+    headers = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD", "x-amz-copy-source": f"/{bucket}/%ff"}
+    status, body = signed(local_sagemaker, "PUT", f"/{bucket}/k", b"", headers)
+    assert (status, b"<Code>InvalidArgument</Code>" in body) == (400, True)
+
+
+def signed(server: LocalSageMaker, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
     from botocore.auth import S3SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
@@ -468,9 +490,9 @@ def signed_put(server: LocalSageMaker, path: str, body: bytes, headers: dict[str
         def payload(self, request: AWSRequest) -> str:
             return str(headers["x-amz-content-sha256"])
 
-    request = AWSRequest("PUT", server.url + path, headers=headers, data=body)
+    request = AWSRequest(method, server.url + path, headers=headers, data=body)
     Auth(Credentials(server.info.access_key_id, server.info.secret_access_key), "s3", "us-east-1").add_auth(request)
-    return fetch("PUT", request.url, body, dict(request.headers))[0]
+    return fetch(method, request.url, body, dict(request.headers))
 
 
 def test_a_large_object_passes_through_without_growing_the_server(
