@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import re
-import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+
+from airflow_sm_git.local.metrics import Metric, MetricSearch
 
 REASON_LIMIT = 1024
 """Characters of FailureReason (SageMaker API reference, DescribeTrainingJob)."""
@@ -15,57 +13,39 @@ _TAIL_LINES, _TAIL_WITHOUT_TRACEBACK = 300, 12
 _TRACEBACK = "Traceback (most recent call last):"
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One value of one metric; ``timestamp`` in epoch seconds."""
-
-    name: str
-    value: float
-    timestamp: float
-
-
-def final_metrics(metrics: Iterable[Metric]) -> list[Metric]:
-    """The last value of each metric, as ``FinalMetricDataList`` holds it, in the order of first appearance."""
-    last: dict[str, Metric] = {}
-    for metric in metrics:
-        last[metric.name] = metric
-    return list(last.values())
-
-
 class JobOutput:
     """Reads a job's output line by line. Fed from one thread; may be read from others.
 
     :param definitions: ``MetricDefinitions``: ``Name`` and ``Regex``, whose first group is the value.
-    :raises re.error: a regular expression is broken.
+    :param say: called with a line for the job's log when an expression takes too long, from any thread.
+    :raises ValueError: a regular expression is broken.
     """
 
-    def __init__(self, definitions: Sequence[Mapping[str, str]] = ()) -> None:
-        self._patterns = [(item["Name"], re.compile(item["Regex"])) for item in definitions]
+    def __init__(
+        self, definitions: Sequence[Mapping[str, str]] = (), say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._search = MetricSearch(definitions, say)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self.metrics: list[Metric] = []
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """What was found so far; all of it once :meth:`finish` has returned."""
+        return list(self._search.found)
 
     def feed(self, line: str) -> None:
         """Take one line."""
         self._tail.append(line)
-        for name, pattern in self._patterns:
-            for match in pattern.finditer(line):
-                value = _number(match.group(1 if pattern.groups else 0))
-                if value is not None:
-                    self.metrics.append(Metric(name, value, time.time()))
+        self._search.feed(line)
+
+    def finish(self) -> None:
+        """There are no more lines: wait for the metrics of the last ones, for a limited time."""
+        self._search.finish()
 
     def error_message(self) -> str:
         """The last traceback and what follows it; without one, the last lines."""
         lines = list(self._tail)
         starts = [index for index, line in enumerate(lines) if line.startswith(_TRACEBACK)]
         return "\n".join(lines[starts[-1] :] if starts else lines[-_TAIL_WITHOUT_TRACEBACK:])
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def failure_reason(name: str, code: int, message: str, command: str, signal: int | None = None) -> str:

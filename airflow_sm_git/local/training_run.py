@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import sys
 import threading
@@ -16,7 +15,8 @@ from typing import Any
 
 from airflow_sm_git.local import contract, overlay
 from airflow_sm_git.local.checkpoints import Checkpoints
-from airflow_sm_git.local.job_output import JobOutput, Metric, algorithm_error, failure_reason, final_metrics
+from airflow_sm_git.local.job_output import JobOutput, algorithm_error, failure_reason
+from airflow_sm_git.local.metrics import Metric, final_metrics
 from airflow_sm_git.local.objects import ObjectStore
 from airflow_sm_git.local.process import Exit, GuardedProcess, ProcessError, base_environment, relocate
 from airflow_sm_git.local.workspace import DataError, Workspace, extract
@@ -133,7 +133,7 @@ class TrainingRun:
     @property
     def metrics(self) -> list[Metric]:
         """What was captured so far."""
-        return list(self._output.metrics)
+        return self._output.metrics
 
     def stop(self, grace: float | None = None) -> None:
         """Stop the job: SIGTERM, after the grace SIGKILL. Returns at once; may be called at any time, and again.
@@ -217,9 +217,10 @@ class TrainingRun:
 
     def _train(self, workspace: Workspace) -> Exit:
         self._on_phase("Training")
+        definitions = self._request.get("AlgorithmSpecification", {}).get("MetricDefinitions", [])
         try:
-            self._output = JobOutput(self._request.get("AlgorithmSpecification", {}).get("MetricDefinitions", []))
-        except re.error as error:
+            self._output = JobOutput(definitions, self._log)
+        except ValueError as error:
             raise _Failed(f"ClientError: a MetricDefinitions regular expression is broken: {error}") from error
         if self._request.get("ResourceConfig", {}).get("InstanceCount", 1) > 1:
             self._log("InstanceCount is more than 1: the local SageMaker runs the script on one host, algo-1")
@@ -338,8 +339,11 @@ class TrainingRun:
         if not process.private:
             self._log(f"No private /opt/ml is possible here: in arguments and variables it is now {workspace.ml}")
         self._running(process)
-        end = process.wait()
-        self._running(None)
+        try:
+            end = process.wait()
+        finally:
+            self._running(None)
+            self._output.finish()
         if process.failure:
             raise process.failure
         return end or Exit(1)

@@ -4,28 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_sm_git.local.job_output import REASON_LIMIT, JobOutput, algorithm_error, failure_reason, final_metrics
-
-
-def test_metrics_are_captured_by_their_first_group_and_the_last_of_each_is_final() -> None:
-    output = JobOutput([{"Name": "loss", "Regex": r"loss=([-0-9.e]+)"}, {"Name": "acc", "Regex": "acc: ([0-9.]+)%"}])
-    for line in ("epoch 1 loss=2.5 acc: 50%", "nothing", "epoch 2 loss=1e-3", "loss=word", "loss=-"):
-        output.feed(line)
-    assert [(m.name, m.value) for m in output.metrics] == [("loss", 2.5), ("acc", 50.0), ("loss", 0.001)]
-    assert [(m.name, m.value) for m in final_metrics(output.metrics)] == [("loss", 0.001), ("acc", 50.0)]
-
-
-def test_two_values_in_one_line_are_two_values() -> None:
-    output = JobOutput([{"Name": "x", "Regex": r"x=(\d+)"}])
-    output.feed("x=1 x=2")
-    assert [m.value for m in output.metrics] == [1.0, 2.0]
-
-
-@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "", "one"])
-def test_what_is_no_finite_number_is_not_a_metric(text: str) -> None:
-    output = JobOutput([{"Name": "x", "Regex": "x=(.*)"}])
-    output.feed(f"x={text}")
-    assert output.metrics == []
+from airflow_sm_git.local.job_output import REASON_LIMIT, JobOutput, algorithm_error, failure_reason
 
 
 def test_the_error_message_is_the_last_traceback() -> None:

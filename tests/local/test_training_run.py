@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_git.local.training_run import Outcome, TrainingRun, final_metrics, model_uri
-from tests.local.jobs import BUCKET, STUBBORN, Lab, gone, lab_in, wheel
+from tests.local.jobs import BUCKET, STUBBORN, Lab, eventually, gone, lab_in, wheel
 
 
 @pytest.fixture
@@ -334,6 +334,15 @@ def test_a_broken_metric_expression_fails_with_it(lab: Lab) -> None:
     assert "MetricDefinitions" in (outcome.failure_reason or "")
 
 
+def test_a_metric_expression_that_takes_for_ever_stops_neither_the_job_nor_the_server(lab: Lab) -> None:
+    definitions = [{"Name": "evil", "Regex": "(a+)+$"}, {"Name": "x", "Regex": r"x=(\d+)"}]
+    algorithm = {"TrainingImage": "i", "TrainingInputMode": "File", "MetricDefinitions": definitions}
+    outcome = lab.train("print('a' * 40 + '!'); print('x=5')", AlgorithmSpecification=algorithm)
+    assert outcome.status == "Completed"
+    assert [(m.name, m.value) for m in outcome.metrics] == [("x", 5.0)]
+    assert any("Metric evil: its regular expression '(a+)+$' takes too long" in line for line in lab.lines)
+
+
 def test_more_than_one_host_is_run_on_one_and_said(lab: Lab) -> None:
     lab.train("import os; print(os.environ['SM_HOSTS'])", ResourceConfig={"InstanceType": "t", "InstanceCount": 2})
     assert '["algo-1"]' in lab.lines
@@ -352,7 +361,7 @@ def test_metrics_can_be_read_while_the_job_runs(lab: Lab) -> None:
     job = lab.job("print('m=1', flush=True); import time; time.sleep(600)", AlgorithmSpecification=algorithm, grace=0)
     running = in_thread(job)
     lab.wait_for_line("m=1")
-    assert [metric.value for metric in job.metrics] == [1.0]
+    eventually(lambda: [metric.value for metric in job.metrics] == [1.0], "the metric")
     job.stop()
     ended(*running)
 
