@@ -67,6 +67,8 @@ class Checkpoints:
 
     def _copy(self, *, settled: bool) -> None:
         """Upload what has changed; while the script runs, only files that were the same a moment ago."""
+        if self._workspace.leads_out(self._folder):
+            return  # the script has put a link in its place: what is there is not ours to upload
         for path, relative in files_below(self._folder):
             try:
                 state = _state(path)
@@ -77,8 +79,8 @@ class Checkpoints:
                     self._workspace.objects.write(self._bucket, key, reader)
                 if settled or _state(path) == state:
                     self._known[path] = state
-            except FileNotFoundError:
-                continue  # the script has removed or renamed it meanwhile
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue  # the script has removed, renamed or closed it meanwhile
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -6,19 +6,25 @@ Layout and object names follow the SageMaker developer guide ("How Amazon SageMa
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posixpath
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from airflow_sm_git.local.errors import ApiError
 from airflow_sm_git.local.objects import ObjectStore
+
+_FAILURE_LIMIT = 65_536
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 
 class DataError(Exception):
@@ -58,19 +64,23 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
 
     def remove(self) -> None:
-        """Delete everything, read-only directories of the script's making included."""
+        """Delete everything, whatever the script has made: read-only directories, or ones nested deeper than a path."""
 
         def force(function: Any, path: str, _: object) -> None:
             os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
+            if not os.path.islink(path):  # the mode of what it points to is not ours
+                os.chmod(path, 0o700)
             function(path)
 
         if not self.root.exists():
             return
-        if sys.version_info >= (3, 12):
-            shutil.rmtree(self.root, onexc=force)
-        else:
-            shutil.rmtree(self.root, onerror=force)
+        try:
+            if sys.version_info >= (3, 12):
+                shutil.rmtree(self.root, onexc=force)
+            else:
+                shutil.rmtree(self.root, onerror=force)
+        except (OSError, RecursionError):
+            subprocess.run(["/bin/rm", "-rf", "--", str(self.root)], stderr=subprocess.DEVNULL, check=False)
 
     def write_config(self, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Write the JSON files of ``/opt/ml/input/config``."""
@@ -147,33 +157,74 @@ class Workspace:
         :param name: name of the archive without ``.tar.gz``, and of the prefix of uncompressed files.
         :param prefix: S3 URI under which it goes.
         :param compress: one ``name.tar.gz``, or each file by itself below ``name/``.
-        :returns: S3 URI of the archive or prefix; None if the directory is empty.
-        :raises DataError: the bucket does not exist.
+        :returns: S3 URI of the archive or prefix; None if the directory is empty, or gone.
+        :raises DataError: the bucket does not exist; or the script left what cannot be read, or leads out of it.
         """
-        if not any(folder.iterdir()):
-            return None
-        bucket, base = parse_uri(prefix)
-        try:
-            if not compress:
-                for path, relative in files_below(folder):
-                    with path.open("rb") as reader:
-                        self.objects.write(bucket, f"{base}/{name}/{relative}", reader)
-                return f"{prefix}/{name}/"
-            with tempfile.TemporaryFile(dir=self.temporary) as archive:
-                # Level 1: on one machine time counts more than size.
-                with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
-                    for entry in sorted(folder.iterdir()):
-                        tar.add(entry, entry.name)
-                archive.seek(0)
-                self.objects.write(bucket, f"{base}/{name}.tar.gz", archive)
-            return f"{prefix}/{name}.tar.gz"
-        except ApiError as error:
-            raise DataError(f"ClientError: Failed to upload to {prefix}: {error.message}") from error
+        with self._told(folder):
+            self._refuse_leaving(folder)
+            try:
+                entries = sorted(folder.iterdir())
+            except FileNotFoundError:
+                entries = []
+            if not entries:
+                return None
+            bucket, base = parse_uri(prefix)
+            try:
+                if not compress:
+                    self._upload_files(folder, bucket, f"{base}/{name}")
+                    return f"{prefix}/{name}/"
+                with tempfile.TemporaryFile(dir=self.root) as archive:
+                    # Level 1: on one machine time counts more than size. Links go in as links.
+                    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
+                        for entry in entries:
+                            tar.add(entry, entry.name)
+                    archive.seek(0)
+                    self.objects.write(bucket, f"{base}/{name}.tar.gz", archive)
+                return f"{prefix}/{name}.tar.gz"
+            except ApiError as error:
+                raise DataError(f"ClientError: Failed to upload to {prefix}: {error.message}") from error
 
     def failure(self) -> str | None:
         """What the script left in ``/opt/ml/output/failure``, or None."""
         path = self.output / "failure"
-        return path.read_text(errors="replace") if path.is_file() else None
+        try:
+            if self.leads_out(path) or not path.is_file():
+                return None
+            with path.open(errors="replace") as file:
+                return file.read(_FAILURE_LIMIT)
+        except OSError:
+            return None
+
+    def leads_out(self, path: Path) -> bool:
+        """Whether a path of ours is, through symbolic links that the script has made, another place."""
+        return os.path.realpath(path) != os.path.join(os.path.realpath(self.root), path.relative_to(self.root))
+
+    def _refuse_leaving(self, folder: Path) -> None:
+        if self.leads_out(folder):
+            raise DataError(
+                f"ClientError: {self._inside(folder)} is, or lies below, a symbolic link: "
+                "the script must leave a directory there"
+            )
+
+    def _upload_files(self, folder: Path, bucket: str, base: str) -> None:
+        for path, relative in files_below(folder, strict=True):
+            with path.open("rb") as reader:
+                self.objects.write(bucket, f"{base}/{relative}", reader)
+
+    def _inside(self, folder: Path) -> str:
+        return f"/opt/ml/{folder.relative_to(self.ml).as_posix()}"
+
+    @contextmanager
+    def _told(self, folder: Path) -> Iterator[None]:
+        """Errors that the script's files cause, in the words of the script's world."""
+        try:
+            yield
+        except RecursionError as error:
+            raise DataError(f"ClientError: {self._inside(folder)}: directories are nested too deeply") from error
+        except OSError as error:
+            if error.errno in _OURS:
+                raise
+            raise DataError(f"ClientError: {self._inside(folder)} cannot be uploaded: {error.strerror}") from error
 
     def _prefix(self, uri: str) -> Iterator[tuple[str, str, str]]:
         bucket, prefix = parse_uri(uri)
@@ -222,11 +273,31 @@ def inside(folder: Path, relative: str) -> Path:
     return folder / clean
 
 
-def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every regular file below ``folder``, and its path relative to it, with ``/``."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path, path.relative_to(folder).as_posix()
+def files_below(folder: Path, *, strict: bool = False) -> Iterator[tuple[Path, str]]:
+    """Every regular file below ``folder``, and its path relative to it, with ``/``.
+
+    Symbolic links to directories are not followed, links to files only where they stay below ``folder``.
+
+    :param strict: whether a link to a file elsewhere, and a directory that cannot be read, is an error.
+    :raises DataError: such a link.
+    :raises OSError: such a directory.
+    """
+    top = os.path.realpath(folder)
+
+    def refuse(error: OSError) -> None:
+        if strict:
+            raise error
+
+    found = [Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names]
+    for path in sorted(found):
+        relative = path.relative_to(folder).as_posix()
+        if not path.is_symlink() or os.path.commonpath([top, os.path.realpath(path)]) == top:
+            if path.is_file():
+                yield path, relative
+        elif strict and path.exists():
+            raise DataError(
+                f"ClientError: {relative!r} is a symbolic link that leads out of its directory: copy the file"
+            )
 
 
 def extract(reader: Any, target: Path, name: str) -> None:

@@ -320,6 +320,34 @@ def test_checkpoints_are_brought_in_and_out(lab: Lab) -> None:
     assert lab.get("ck/two") == b"2"
 
 
+@pytest.mark.parametrize(
+    ("script", "status", "said"),
+    [
+        ("import os; os.rmdir(os.environ['SM_MODEL_DIR'])", "Completed", None),
+        ("import os, shutil; os.chdir('/'); shutil.rmtree('/opt/ml', ignore_errors=True)", "Completed", None),
+        ("import os; m = os.environ['SM_MODEL_DIR']; os.rmdir(m); open(m, 'w').close()", "Failed", "Not a directory"),
+        ("import os; m = os.environ['SM_MODEL_DIR']; os.rmdir(m); os.symlink('/etc', m)", "Failed", "a symbolic link"),
+        (
+            "import os; os.chdir(os.environ['SM_MODEL_DIR'])\n"
+            "for _ in range(60): os.mkdir('d' * 200); os.chdir('d' * 200)",
+            "Failed",
+            "/opt/ml/model",
+        ),
+    ],
+)
+def test_what_a_script_does_to_its_directories_is_told_as_its_own_doing(
+    lab: Lab, script: str, status: str, said: str | None
+) -> None:
+    outcome = lab.train(script)
+    assert outcome.status == status, outcome.failure_reason
+    assert outcome.model_data is None
+    assert lab.keys("out/") == []
+    if said:
+        assert (outcome.failure_reason or "").startswith("ClientError: /opt/ml/model")
+        assert said in (outcome.failure_reason or "")
+        assert str(lab.root) not in (outcome.failure_reason or "")
+
+
 def test_output_can_stay_uncompressed(lab: Lab) -> None:
     output = {"S3OutputPath": f"s3://{BUCKET}/out/", "CompressionType": "NONE"}
     outcome = lab.train("open('/opt/ml/model/m', 'w').write('x')", OutputDataConfig=output)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,6 +189,73 @@ def test_results_go_out_uncompressed_under_a_prefix(lab: Lab, place: Workspace) 
 def test_an_empty_directory_is_not_uploaded(lab: Lab, place: Workspace) -> None:
     assert place.upload_directory(place.model, "model", f"s3://{BUCKET}/out", compress=True) is None
     assert lab.keys() == []
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_a_directory_replaced_by_a_link_is_refused_and_nothing_of_the_host_is_uploaded(
+    lab: Lab, place: Workspace, compress: bool
+) -> None:
+    secret = lab.root / "host"
+    secret.mkdir()
+    (secret / "data").mkdir()
+    (secret / "data" / "key").write_text("secret")
+    place.model.rmdir()
+    place.model.symlink_to(secret)
+    shutil.rmtree(place.output)
+    place.output.symlink_to(secret)
+    for folder in (place.model, place.output / "data"):
+        with pytest.raises(DataError, match=r"^ClientError: /opt/ml/\S+ is, or lies below, a symbolic link"):
+            place.upload_directory(folder, "model", f"s3://{BUCKET}/out", compress=compress)
+    (secret / "failure").write_text("secret")
+    assert place.failure() is None
+    assert lab.keys("out") == []
+
+
+def test_links_inside_are_not_followed_out_of_the_directory(lab: Lab, place: Workspace) -> None:
+    (lab.root / "key").write_text("secret")
+    (lab.root / "host").mkdir()
+    (lab.root / "host" / "other").write_text("secret")
+    (place.model / "m").write_text("mine")
+    (place.model / "same").symlink_to("m")
+    (place.model / "folder").symlink_to(lab.root / "host")
+    assert place.upload_directory(place.model, "files", f"s3://{BUCKET}/out", compress=False)
+    assert lab.keys("out") == ["out/files/m", "out/files/same"]
+    (place.model / "key").symlink_to(lab.root / "key")
+    with pytest.raises(DataError, match=r"^ClientError: 'key' is a symbolic link"):
+        place.upload_directory(place.model, "files", f"s3://{BUCKET}/out", compress=False)
+    place.upload_directory(place.model, "model", f"s3://{BUCKET}/out", compress=True)
+    assert lab.members("out/model.tar.gz") == {"m": b"mine"}
+
+
+def test_a_directory_that_is_gone_is_empty_and_a_file_in_its_place_is_an_error(lab: Lab, place: Workspace) -> None:
+    place.model.rmdir()
+    assert place.upload_directory(place.model, "model", f"s3://{BUCKET}/out", compress=True) is None
+    place.model.write_text("I am a file")
+    with pytest.raises(DataError, match=r"^ClientError: /opt/ml/model cannot be uploaded: Not a directory$"):
+        place.upload_directory(place.model, "model", f"s3://{BUCKET}/out", compress=True)
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_directories_nested_too_deeply_are_an_error_without_our_paths_and_are_removed(
+    lab: Lab, place: Workspace, compress: bool
+) -> None:
+    script = "import os\nfor _ in range(60): os.mkdir('d' * 200); os.chdir('d' * 200)\nopen('f', 'w').close()"
+    subprocess.run([sys.executable, "-c", script], cwd=place.model, check=True)
+    with pytest.raises(DataError, match=r"^ClientError: /opt/ml/model") as caught:
+        place.upload_directory(place.model, "model", f"s3://{BUCKET}/out", compress=compress)
+    assert str(lab.root) not in str(caught.value)
+    place.remove()
+    assert not place.root.exists()
+
+
+def test_removal_does_not_change_what_a_link_points_to(lab: Lab, place: Workspace) -> None:
+    (lab.root / "theirs").write_text("")
+    (lab.root / "theirs").chmod(0o444)
+    (place.model / "link").symlink_to(lab.root / "theirs")
+    place.model.chmod(0o555)
+    place.remove()
+    assert not place.root.exists()
+    assert (lab.root / "theirs").stat().st_mode & 0o777 == 0o444
 
 
 def test_a_missing_output_bucket_fails_with_its_name(place: Workspace) -> None:
