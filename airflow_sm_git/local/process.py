@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from airflow_sm_git.local import guard
 
 ORPHAN_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL when the server itself has died."""
+SILENCE = 1.0, 3.0
+"""Seconds after the grace at which a guard that has not reported is woken (SIGCONT), and then killed with all below."""
 LONGEST_LINE = 256 * 1024 - 26
 """Bytes of the largest log event (CloudWatch Logs API reference, PutLogEvents: 256 KB less 26 bytes)."""
 PASSED_ON = [
@@ -150,11 +154,23 @@ class GuardedProcess:
         """Ask the program to end: SIGTERM now, SIGKILL for all of it after ``grace`` seconds. Returns at once."""
         with suppress(BrokenPipeError, ValueError):
             self._say("stop", str(grace))
+        threading.Thread(target=self._insist, args=(grace,), name=f"end of {self.pid}", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> Exit | None:
         """Wait until the program and everything it started are gone; None if ``timeout`` seconds passed first."""
         self._ended.wait(timeout)
         return self._exit
+
+    def _insist(self, grace: float) -> None:
+        """End the guard and all below it, should it not do so itself: the program may have frozen it (SIGSTOP)."""
+        awake, dead = SILENCE
+        if self._ended.wait(grace + awake):
+            return
+        with suppress(psutil.Error):
+            guarding = psutil.Process(self._popen.pid)
+            guarding.resume()
+            if not self._ended.wait(dead - awake):
+                _kill_all(guarding)
 
     def _launch(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, opt_ml: Path | None) -> None:
         variables = [f"{name}={value}" for name, value in env.items()]
@@ -221,6 +237,22 @@ def _mount(popen: subprocess.Popen[bytes], report: IO[bytes], opt_ml: Path | Non
     with suppress(BrokenPipeError):
         _send(popen, "mount", str(opt_ml or ""), scratch)
     return report.readline() == b"mounted 1\n"
+
+
+def _kill_all(guarding: psutil.Process) -> None:
+    """Kill what is below a guard until there is nothing, then the guard: it is the one to which orphans come."""
+    guarding.suspend()
+    for _ in range(200):
+        left = []
+        for child in guarding.children(recursive=True):
+            with suppress(psutil.Error):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    left.append(child)
+                    child.kill()
+        if not left:
+            break
+        psutil.wait_procs(left, timeout=0.02)
+    guarding.kill()
 
 
 def _send(popen: subprocess.Popen[bytes], *fields: str, lock: threading.Lock | None = None) -> None:

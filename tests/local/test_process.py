@@ -18,6 +18,7 @@ from airflow_sm_git.local.process import (
     base_environment,
     relocate,
 )
+from tests.local.jobs import eventually, gone
 
 
 def run(argv: list[str], **options: Any) -> tuple[Exit | None, list[str]]:
@@ -167,3 +168,32 @@ def test_a_reader_that_fails_ends_the_program_and_is_not_hidden() -> None:
     assert end
     assert end.code != 0
     assert isinstance(process.failure, RuntimeError)
+
+
+def test_a_program_that_freezes_its_guard_is_ended_all_the_same() -> None:
+    script = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+print(os.getpid(), child.pid, flush=True)
+while True:
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(0.001)
+"""
+    lines: list[str] = []
+    argv = [sys.executable, "-I", "-c", script]
+    process = GuardedProcess.start(argv, env={"PATH": os.environ["PATH"]}, cwd="/", on_line=lines.append)
+    eventually(lambda: bool(lines), "its pids")
+    process.stop(0.1)
+    assert process.wait(60) == Exit(137, 9)
+    assert gone(process.pid, *map(int, lines[0].split()))
+
+
+def test_a_guard_that_was_frozen_once_ends_its_program_and_reports() -> None:
+    script = "import os, signal, time; os.kill(os.getppid(), signal.SIGSTOP); print('up', flush=True); time.sleep(600)"
+    lines: list[str] = []
+    process = GuardedProcess.start([sys.executable, "-I", "-c", script], env={}, cwd="/", on_line=lines.append)
+    eventually(lambda: bool(lines), "its line")
+    process.stop(0.1)
+    assert process.wait(60) is not None
+    assert gone(process.pid)
