@@ -19,7 +19,8 @@ import psutil
 from airflow_sm_git.local.logs import LogStore, Stream
 from airflow_sm_git.local.state import Info, NotOurDirectory, State
 
-_STOP_TIMEOUT = 20.0
+STOP_TIMEOUT = 20.0
+"""Seconds until a server that was asked to end is killed."""
 _TAIL = 20
 _PAGE = 1000
 _JOBS = "/aws/sagemaker/TrainingJobs"  # SageMaker developer guide, log groups and streams
@@ -30,13 +31,15 @@ class StartFailed(RuntimeError):
     """The server did not come up. The message says why and what to do."""
 
 
-def start(root: Path, port: int | None = None) -> Info:
+def start(root: Path, port: int | None = None, *, owner: int | None = None) -> Info:
     """A running server's coordinates; the server is started unless it runs.
 
     Any number of processes may call this at once: one of them starts it, all get the same answer.
 
     :param root: state directory, made when missing.
     :param port: the port on 127.0.0.1. By default the one it had before, at first any free one.
+    :param owner: a process id: a server that this call starts ends itself, soon after that process has ended however
+        it did. A server that runs already is not changed by it.
     :raises StartFailed: the port is taken, the server runs on another port, or it ended while starting.
     :raises NotOurDirectory: ``root`` holds something else.
     """
@@ -50,7 +53,7 @@ def start(root: Path, port: int | None = None) -> Info:
                 )
             return running
         old = state.load_info()
-        _launch(state, port if port is not None else old.port if old else 0)
+        _launch(state, port if port is not None else old.port if old else 0, owner)
         info = status(state.root)
         if info is None:
             raise StartFailed(f"The local SageMaker ended right after its start. Its log:\n{_tail(state)}")
@@ -171,11 +174,12 @@ def _only_one(state: State) -> Iterator[None]:
         yield
 
 
-def _launch(state: State, port: int) -> None:
+def _launch(state: State, port: int, owner: int | None) -> None:
     """Start the server and wait until it answers, or until the pipe that it holds says that it has ended."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "airflow_sm_git.local", "serve", "--state", str(state.root)]
     command += ["--port", str(port), "--detach", "--ready", str(writer)]
+    command += ["--owner", str(owner)] if owner is not None else []
     descriptor = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(reader, "rb") as ready, os.fdopen(descriptor, "ab") as log:
         before = log.tell()
@@ -229,10 +233,10 @@ def _end(process: psutil.Process) -> None:
         process.terminate()
     except psutil.NoSuchProcess:
         return
-    _await_end([process], _STOP_TIMEOUT)
+    _await_end([process], STOP_TIMEOUT)
     for one in (left := [one for one in family if alive(one)]):
         one.kill()
-    _await_end(left, _STOP_TIMEOUT)
+    _await_end(left, STOP_TIMEOUT)
 
 
 def alive(process: psutil.Process) -> bool:

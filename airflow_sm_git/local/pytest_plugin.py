@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,9 +70,12 @@ class LocalSageMaker:
 
 @pytest.fixture(scope="session")
 def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
-    """A local SageMaker for the whole session; afterwards it is stopped, and none of its processes may be left."""
+    """A local SageMaker for the whole session; afterwards it is stopped, and none of its processes may be left.
+
+    It ends itself where pytest is killed.
+    """
     root = tmp_path_factory.mktemp("local-sagemaker") / "state"
-    server = LocalSageMaker(root, daemon.start(root))
+    server = LocalSageMaker(root, daemon.start(root, owner=os.getpid()))
     yield server
     before = server.processes()
     daemon.stop(root)

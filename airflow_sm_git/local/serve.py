@@ -7,8 +7,10 @@ import fcntl
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TextIO
@@ -16,11 +18,14 @@ from typing import TextIO
 import psutil
 import uvicorn
 
+from airflow_sm_git.local import daemon
 from airflow_sm_git.local.state import ACCOUNT, REGION, Info, State
 
 HOST = "127.0.0.1"
 _LOG_LIMIT = 10 << 20
 _GRACE = 3
+_OWNER_CHECK = 1.0
+_log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -37,14 +42,19 @@ class _Server(uvicorn.Server):
             os.close(self._ready)
 
 
-def run(root: Path, port: int, ready: int = -1) -> int:
+def run(root: Path, port: int, ready: int = -1, owner: int | None = None) -> int:
     """Serve until told to stop.
 
     :param port: the port on 127.0.0.1; 0 for any free one.
     :param ready: a descriptor to which ``ready`` is written once requests are answered; or -1.
-    :returns: 0, or 1 when another server holds the directory or the port; the reason is on the standard error.
+    :param owner: id of a process without which this one shall not go on; None: it goes on until told to stop.
+    :returns: 0, or 1 when another server holds the directory or the port, or the owner is gone already; the reason is
+        on the standard error.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if owner is not None and not _watch(owner):
+        print(f"The process {owner}, for which this server is to be, is gone.", file=sys.stderr)
+        return 1
     state = State(root.resolve()).create()
     lock = _lock(state)
     if lock is None:
@@ -79,6 +89,25 @@ def run(root: Path, port: int, ready: int = -1) -> int:
     server.run([listener])
     lock.close()
     return 0 if server.started else 1
+
+
+def _watch(owner: int) -> bool:
+    """End this process when ``owner`` has ended; False if it has already."""
+    try:
+        process = psutil.Process(owner)  # knows its start: another process of the same id is not taken for it
+    except psutil.NoSuchProcess:
+        return False
+
+    def watch() -> None:
+        while daemon.alive(process):
+            time.sleep(_OWNER_CHECK)
+        _log.info("The process %s, for which this server was, has ended.", owner)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(daemon.STOP_TIMEOUT)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="owner", daemon=True).start()
+    return True
 
 
 def _lock(state: State) -> TextIO | None:
