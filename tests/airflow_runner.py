@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from pydoc import locate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -157,6 +158,18 @@ class Runner:
         assert run.state in ("success", "failed"), f"the run does not end: {run.states}"
         return run
 
+    def links(self, run: Run, task_id: str) -> dict[str, str]:
+        """What the user interface shows as the links of a task."""
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        where = (TaskInstance.dag_id == run.dag.dag_id, TaskInstance.run_id == run.run_id)
+        task = _scheduler_dag(run.dag).get_task(task_id)
+        with create_session() as session:
+            ti = session.scalars(select(TaskInstance).where(*where, TaskInstance.task_id == task_id)).one()
+            return {name: task.get_extra_links(ti, name) for name in task.extra_links}
+
     def _run_task(self, run: Run, ti: Any) -> None:
         """One try of a task instance, with the triggers that it waits for."""
         from airflow.sdk.execution_time.comms import DeferTask
@@ -201,7 +214,6 @@ def _resume(ti: Any, sdk_ti: Any, deferral: Any) -> None:
     """Run the trigger as a triggerer would: from its serialised form; then let the task go on."""
     from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
     from airflow.sdk.serde import deserialize, serialize
-    from pydoc import locate
     from airflow.utils.session import create_session
 
     ti.set_state("queued")

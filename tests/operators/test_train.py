@@ -71,12 +71,13 @@ def test_a_job_says_in_its_tags_whose_it_is_and_what_it_runs(airflow: Runner, se
     assert {"Key": "team", "Value": "words"} in given
 
 
-def test_the_link_to_the_job_is_there_while_it_runs(airflow: Runner, server: LocalSageMaker) -> None:
+def test_the_link_to_the_job_is_shown_also_when_the_task_has_failed(airflow: Runner, server: LocalSageMaker) -> None:
     run = run_train(airflow, hyperparameters={"fail": "1"})
     (job,) = steps.jobs_of(server, run.dag.dag_id)
-    link = run.xcom("train", "sm_git_training_job_link")
+    page = f"region=us-east-1#/jobs/{job['TrainingJobName']}"
     assert run.state == "failed"
-    assert link.endswith(f"region=us-east-1#/jobs/{job['TrainingJobName']}")
+    assert run.xcom("train", "sm_git_training_job_link").endswith(page)
+    assert airflow.links(run, "train")["Training job"].endswith(page), "as the user interface finds it"
 
 
 def crash(context: Any, result: Any) -> None:
