@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from airflow_sm_git.local.errors import api_error
@@ -20,6 +22,11 @@ CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, stream INTEGER NOT NU
   ingested INTEGER NOT NULL, message TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_by_time ON events (stream, at, id);
 """
+
+DELAY = 0.2
+"""Seconds after which a line of :meth:`LogStore.write` is in the file at the latest."""
+_BATCH, _BATCH_CHARACTERS = 1000, 1 << 20
+_log = logging.getLogger(__name__)
 
 
 def now_ms() -> int:
@@ -58,6 +65,12 @@ class LogStore:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
+        self._waiting: list[tuple[str, str, int, str]] = []
+        self._size = 0
+        self._failed = False
+        self._due = threading.Event()
+        self._closed = threading.Event()
+        self._flusher = threading.Thread(target=self._flush_in_time, name="log lines", daemon=True)
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -65,8 +78,13 @@ class LogStore:
 
     def close(self) -> None:
         """Close the file. The store cannot be used afterwards."""
+        self._closed.set()
+        self._due.set()
         with self._lock:
-            self._db.close()
+            try:
+                self.flush()
+            finally:
+                self._db.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -101,19 +119,57 @@ class LogStore:
 
         :param events: epoch milliseconds and text of each line.
         """
-        with self._transaction() as db:
-            now = now_ms()
-            db.execute("INSERT OR IGNORE INTO groups VALUES (?, ?)", (group, now))
-            db.execute("INSERT OR IGNORE INTO streams (grp, name, created) VALUES (?, ?, ?)", (group, stream, now))
-            (number,) = db.execute("SELECT id FROM streams WHERE grp = ? AND name = ?", (group, stream)).fetchone()
-            rows = ((number, at, now, message) for at, message in events)
-            db.executemany("INSERT INTO events (stream, at, ingested, message) VALUES (?, ?, ?, ?)", rows)
+        with self._lock:
+            self.flush()
+            with self._transaction() as db:
+                _insert(db, group, stream, events)
+
+    def write(self, group: str, stream: str, message: str) -> None:
+        """Add one line that was said now. It is read at once, and in the file within :data:`DELAY`.
+
+        :raises sqlite3.Error: the file cannot be written; the lines are kept, and tried again with the next one.
+        """
+        with self._lock:
+            self._waiting.append((group, stream, now_ms(), message))
+            self._size += len(message)
+            full = len(self._waiting) >= _BATCH or self._size >= _BATCH_CHARACTERS
+            if full or self._failed or self._closed.is_set():
+                self.flush()
+                self._failed = False
+            else:
+                if self._flusher.ident is None:
+                    self._flusher.start()
+                self._due.set()
+
+    def flush(self) -> None:
+        """Put the lines of :meth:`write` into the file now, in one transaction.
+
+        :raises sqlite3.Error: the file cannot be written.
+        """
+        with self._lock:
+            if not self._waiting:
+                return
+            with self._transaction() as db:
+                for (group, stream), lines in groupby(self._waiting, key=lambda line: line[:2]):
+                    _insert(db, group, stream, [line[2:] for line in lines])
+            self._waiting.clear()
+            self._size = 0
+
+    def _flush_in_time(self) -> None:
+        while self._due.wait() and not self._closed.wait(DELAY):
+            self._due.clear()
+            try:
+                self.flush()
+            except sqlite3.Error:
+                _log.exception("log lines cannot be written")
+                self._failed = True
 
     # Reading
 
     def groups(self, prefix: str = "") -> list[tuple[str, int]]:
         """Groups by name, with their times of creation, whose names start with ``prefix``."""
         with self._lock:
+            self.flush()
             rows: list[tuple[str, int]] = self._db.execute("SELECT name, created FROM groups ORDER BY name").fetchall()
         return [row for row in rows if row[0].startswith(prefix)]
 
@@ -125,6 +181,7 @@ class LogStore:
         query = """SELECT s.id, s.name, s.created, min(e.at), max(e.at), max(e.ingested) FROM streams s
           LEFT JOIN events e ON e.stream = s.id WHERE s.grp = ? GROUP BY s.id ORDER BY s.name"""
         with self._lock:
+            self.flush()
             self._require_group(group)
             rows = self._db.execute(query, (group,)).fetchall()
         return [Stream(*row) for row in rows if row[1].startswith(prefix)]
@@ -135,6 +192,7 @@ class LogStore:
         :raises ApiError: ResourceNotFoundException, no such group, or no such stream in it.
         """
         with self._lock:
+            self.flush()
             self._require_group(group)
             row = self._db.execute("SELECT id FROM streams WHERE grp = ? AND name = ?", (group, stream)).fetchone()
         if not row:
@@ -176,9 +234,19 @@ class LogStore:
         query = f"""SELECT e.id, s.name, e.at, e.ingested, e.message FROM events e JOIN streams s ON s.id = e.stream
           WHERE {" AND ".join(conditions)} ORDER BY e.at {order}, e.id {order} LIMIT ?"""  # noqa: S608 (no values in it)
         with self._lock:
+            self.flush()
             rows = self._db.execute(query, (*values, limit)).fetchall()
         return [Event(*row) for row in (reversed(rows) if before else rows)]
 
     def _require_group(self, group: str) -> None:
         if not self._db.execute("SELECT 1 FROM groups WHERE name = ?", (group,)).fetchone():
             raise api_error("logs.no_group")
+
+
+def _insert(db: sqlite3.Connection, group: str, stream: str, events: Iterable[tuple[int, str]]) -> None:
+    now = now_ms()
+    db.execute("INSERT OR IGNORE INTO groups VALUES (?, ?)", (group, now))
+    db.execute("INSERT OR IGNORE INTO streams (grp, name, created) VALUES (?, ?, ?)", (group, stream, now))
+    (number,) = db.execute("SELECT id FROM streams WHERE grp = ? AND name = ?", (group, stream)).fetchone()
+    rows = ((number, at, now, message) for at, message in events)
+    db.executemany("INSERT INTO events (stream, at, ingested, message) VALUES (?, ?, ?, ?)", rows)

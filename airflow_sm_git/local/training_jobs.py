@@ -134,7 +134,7 @@ class TrainingJobs:
         stream = f"{name}/algo-1-{int(time.time())}"
 
         def log(line: str) -> None:
-            context.logs.append(LOG_GROUP, stream, [(int(time.time() * 1000), line)])
+            context.logs.write(LOG_GROUP, stream, line)
 
         return _Run(
             request,
@@ -159,6 +159,7 @@ class TrainingJobs:
     def _run(self, name: str, run: _Run) -> None:
         try:
             outcome = run.run()
+            self._context.logs.flush()
         except Exception as error:
             _log.exception("training job %s", name)
             reason = f"InternalServerError: We encountered an internal error. Please try again. ({error!r})"

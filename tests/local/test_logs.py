@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_sm_git.local.logs import LogStore
+from airflow_sm_git.local.logs import LogStore, now_ms
+from tests.local.jobs import eventually
 
 ClientFactory = Callable[..., Any]
 Place = dict[str, str]
@@ -230,3 +233,56 @@ def test_many_threads_may_write_at_once(tmp_path: Path) -> None:
             f"{stream.name} {n}" for n in range(50)
         ]
     store.close()
+
+
+def test_lines_are_read_at_once_each_once_and_in_order_and_cost_few_transactions(tmp_path: Path) -> None:
+    store = LogStore(tmp_path / "logs.sqlite")
+    other: list[str] = []
+    for number in range(2500):
+        store.write("g", "s", str(number))
+        if number == 7:
+            other = [event.message for event in store.read([store.require_stream("g", "s")], limit=99)]
+    assert other == [str(number) for number in range(8)]
+    events = store.read([store.require_stream("g", "s")], limit=9999)
+    assert [event.message for event in events] == [str(number) for number in range(2500)]
+    # SQLite writes every page that a transaction changed: 2,500 transactions of two pages are 20 MB, kept to 4 MB.
+    assert (tmp_path / "logs.sqlite-wal").stat().st_size < 1 << 20
+    store.close()
+
+
+def test_lines_are_in_the_file_after_a_moment_without_anyone_reading_or_writing(tmp_path: Path) -> None:
+    store, reader = LogStore(tmp_path / "logs.sqlite"), LogStore(tmp_path / "logs.sqlite")
+    for word in ("one", "two"):
+        store.write("g", "s", word)
+        eventually(lambda: bool(reader.groups()), "the group")
+        eventually(partial(last_is, reader, word), "the line")
+    store.write("g", "s", "last")
+    store.close()
+    assert kept(reader) == ["one", "two", "last"]
+    reader.close()
+
+
+def test_lines_of_several_streams_keep_their_order_among_lines_put_directly(tmp_path: Path) -> None:
+    store = LogStore(tmp_path / "logs.sqlite")
+    for stream in ("a", "b", "a"):
+        store.write("g", stream, f"{stream} said")
+    store.append("g", "a", [(now_ms() + 1, "put")])
+    store.write("g", "b", "again")
+    assert kept(store, "a") == ["a said", "a said", "put"]
+    assert kept(store, "b") == ["b said", "again"]
+    store.close()
+
+
+def test_a_line_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
+    store = LogStore(tmp_path / "logs.sqlite")
+    store.close()
+    with pytest.raises(sqlite3.Error):
+        store.write("g", "s", "too late")
+
+
+def kept(store: LogStore, stream: str = "s") -> list[str]:
+    return [event.message for event in store.read([store.require_stream("g", stream)], limit=9999)]
+
+
+def last_is(store: LogStore, word: str) -> bool:
+    return kept(store)[-1:] == [word]
