@@ -35,17 +35,8 @@ def test_a_killed_pytest_leaves_no_server_and_no_job(tmp_path: Path) -> None:
     case = tmp_path / "test_case.py"
     case.write_text(f"PLACE = {str(place)!r}\n{CASE}")
     checkout = Path(__file__).parents[2]
-    options = [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        tmp_path,
-        "-c",
-        "/dev/null",
-        "--basetemp",
-        tmp_path / "base",
-    ]
+    base = ["--rootdir", str(tmp_path), "--basetemp", str(tmp_path / "base")]
+    options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", *base]
     run = subprocess.Popen([sys.executable, "-m", "pytest", *options, str(case)], cwd=checkout)
     try:
         eventually(lambda: place.exists() or run.poll() is not None, "the job runs", 60)
