@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -27,6 +28,7 @@ _KEPT = (
     "x-amz-server-side-encryption-bucket-key-enabled",
     "x-amz-server-side-encryption-context",
 )
+_NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9110, 5.5
 ENCRYPTION = "x-amz-server-side-encryption"
 
 
@@ -155,7 +157,10 @@ def checksum_headers(meta: ObjectMeta) -> dict[str, str]:
 
 
 def read_headers(call: S3Call, meta: ObjectMeta, *, partial: bool) -> dict[str, str]:
-    """The headers that answer a read, without its length and range. A part has no checksum: it is the whole's."""
+    """The headers that answer a read, without its length and range. A part has no checksum: it is the whole's.
+
+    :raises ApiError: InvalidArgument, where the query wants a header that HTTP cannot carry.
+    """
     headers = {
         "Accept-Ranges": "bytes",
         "Last-Modified": wire.http_date(meta.modified),
@@ -168,6 +173,13 @@ def read_headers(call: S3Call, meta: ObjectMeta, *, partial: bool) -> dict[str, 
     if call.header("x-amz-checksum-mode").upper() == "ENABLED" and not partial:
         headers |= checksum_headers(meta)
     overrides = {name.removeprefix("response-"): value for name, value in call.query.items() if name[:9] == "response-"}
+    for name, value in overrides.items():
+        if _NOT_IN_HEADERS.search(value):
+            raise api_error(
+                "s3.invalid_argument",
+                {"ArgumentName": f"response-{name}"},  # XML cannot carry every value either
+                reason="Header value cannot be represented using ISO-8859-1.",
+            )
     return {name: value for name, value in headers.items() if name.lower() not in overrides} | overrides
 
 

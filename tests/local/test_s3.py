@@ -472,6 +472,17 @@ def test_an_address_that_is_not_utf8_is_refused(
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
+@pytest.mark.parametrize("value", ["a\r\nb: c", "\u2603", "\0"])
+def test_a_header_asked_for_that_http_cannot_carry_is_refused(our_bucket: tuple[Any, str], value: str) -> None:
+    s3, bucket = our_bucket
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for call, code in ((s3.get_object, "InvalidArgument"), (s3.head_object, "400")):
+        with pytest.raises(ClientError) as error:
+            call(Bucket=bucket, Key="k", ResponseContentType=value)
+        assert refusal(error) == (code, 400)
+    assert s3.get_object(Bucket=bucket, Key="k", ResponseContentType="a/\xe9")["Body"].read() == b"x"
+
+
 def test_a_copys_source_that_is_not_utf8_is_refused(
     local_sagemaker: LocalSageMaker, our_bucket: tuple[Any, str]
 ) -> None:
