@@ -36,6 +36,12 @@ def main(argv: list[str], *, root: Path) -> int:
     except (daemon.StartFailed, NotOurDirectory, LookupError) as error:
         print(error, file=sys.stderr)
         return 1
+    except (NotADirectoryError, PermissionError) as error:
+        print(
+            f"{error.filename or root}: {error.strerror}. Name another directory (the setting local_state).",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +83,10 @@ def _stop(_: Options, root: Path) -> int:
 
 def _status(options: Options, root: Path) -> int:
     info = daemon.status(root)
+    if info is None and (pid := daemon.unanswering(root)):
+        said = f"It runs (pid {pid}) but does not answer. End it: airflow-sm-git local stop"
+        print(json.dumps({"running": True, "answers": False, "pid": pid}) if options.json else said)
+        return 1
     if options.json:
         public = {key: value for key, value in asdict(info).items() if key != "secret_access_key"} if info else {}
         print(json.dumps({"running": info is not None, **public}))

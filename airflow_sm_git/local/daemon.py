@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -43,8 +44,19 @@ def start(root: Path, port: int | None = None, *, owner: int | None = None) -> I
     :raises StartFailed: the port is taken, the server runs on another port, or it ended while starting.
     :raises NotOurDirectory: ``root`` holds something else.
     """
-    state = State(root.resolve()).create()
+    try:
+        state = State(root.resolve()).create()
+    except OSError as error:
+        raise StartFailed(
+            f"{root} cannot be the local SageMaker's directory: {error.strerror}. "
+            "Remove what is in its place, or name another one (the setting local_state)."
+        ) from error
     with _only_one(state):
+        if pid := unanswering(state.root):
+            raise StartFailed(
+                f"The local SageMaker in {state.root} runs (pid {pid}) but does not answer. "
+                "End it (airflow-sm-git local stop), then start it again."
+            )
         if running := status(state.root):
             if port not in (None, 0, running.port):
                 raise StartFailed(
@@ -78,7 +90,18 @@ def status(root: Path) -> Info | None:
     """The running server's coordinates, or None where none answers."""
     state = State(root.resolve())
     info = state.load_info()
-    return info if info and _process(state, info) and _healthy(info) else None
+    process = _process(state, info) if info else None
+    return info if info and process and not _frozen(process) and _healthy(info) else None
+
+
+def unanswering(root: Path) -> int | None:
+    """The process id of a server that runs but does not answer, stopped by a signal for instance; or None."""
+    state = State(root.resolve())
+    info = state.load_info()
+    process = _process(state, info) if info else None
+    if info is None or process is None or (not _frozen(process) and _healthy(info)):
+        return None
+    return info.pid if alive(process) else None
 
 
 def env(root: Path) -> dict[str, str]:
@@ -198,8 +221,29 @@ def _launch(state: State, port: int, owner: int | None) -> None:
         finally:
             os.close(writer)
         if ready.readline() != b"ready\n":
+            if path := _damaged(state):
+                raise StartFailed(
+                    f"{path} is damaged, so the local SageMaker cannot start. Delete all of its state "
+                    "(airflow-sm-git local reset), then start it again."
+                )
             said = state.log.read_bytes()[before:].decode(errors="replace").strip()
             raise StartFailed("The local SageMaker did not start. " + "\n".join(said.splitlines()[-_TAIL:]))
+
+
+def _damaged(state: State) -> Path | None:
+    """The first of the server's databases that SQLite finds broken."""
+    for path in (state.database, state.log_database, state.s3 / "index.sqlite"):
+        if path.exists():
+            try:
+                with closing(sqlite3.connect(path)) as database:
+                    (word,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            except sqlite3.OperationalError:
+                continue  # locked, or no space: the server's own words say more
+            except sqlite3.DatabaseError:
+                return path
+            if word != "ok":
+                return path
+    return None
 
 
 def _process(state: State, info: Info) -> psutil.Process | None:
@@ -213,6 +257,13 @@ def _process(state: State, info: Info) -> psutil.Process | None:
     except psutil.Error:
         return None
     return process if same else None
+
+
+def _frozen(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _healthy(info: Info) -> bool:
@@ -231,6 +282,7 @@ def _end(process: psutil.Process) -> None:
     try:
         family = [process, *process.children(recursive=True)]
         process.terminate()
+        process.resume()  # one that is stopped does not hear the signal before
     except psutil.NoSuchProcess:
         return
     _await_end([process], STOP_TIMEOUT)

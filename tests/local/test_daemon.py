@@ -286,3 +286,46 @@ def test_logs_ends_quietly_when_its_reader_has_read_enough(root: Path) -> None:
         process.stdout.readline()
         process.stdout.close()
         assert (process.wait(60), process.stderr.read()) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["sagemaker.sqlite", "logs.sqlite", "s3/index.sqlite"])
+def test_a_damaged_database_is_named_with_the_remedy(root: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    State(root).marker.touch()
+    (root / name).write_bytes(bytes(range(256)) * 64)
+    assert cli.main(["start"], root=root) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"{root / name} is damaged")
+    assert "airflow-sm-git local reset" in said
+    assert cli.main(["reset"], root=root) == 0
+    assert cli.main(["start"], root=root) == 0
+
+
+@pytest.mark.parametrize("command", ["start", "status", "stop", "env", "logs", "reset"])
+def test_a_root_that_cannot_be_a_directory_is_named_in_one_sentence(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        code = cli.main([command], root=root)
+        said = capsys.readouterr()
+        assert code in (1, 3) or command in ("stop", "logs", "reset"), said
+        assert "Traceback" not in said.err
+        if command == "start":
+            assert code == 1
+            assert said.err.startswith(f"{root} cannot be the local SageMaker's directory: ")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_frozen_server_is_said_to_run_and_can_be_stopped(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    info = daemon.start(root)
+    os.kill(info.pid, signal.SIGSTOP)
+    assert cli.main(["status"], root=root) == 1
+    assert f"It runs (pid {info.pid}) but does not answer" in capsys.readouterr().out
+    assert cli.main(["status", "--json"], root=root) == 1
+    assert json.loads(capsys.readouterr().out) == {"running": True, "answers": False, "pid": info.pid}
+    assert cli.main(["start"], root=root) == 1
+    assert f"runs (pid {info.pid}) but does not answer" in capsys.readouterr().err
+    assert daemon.stop(root)
+    assert daemon.status(root) is None
+    assert not psutil.pid_exists(info.pid) or psutil.Process(info.pid).status() == psutil.STATUS_ZOMBIE
