@@ -19,7 +19,7 @@ from typing import IO
 from airflow_sm_git.local import matcher
 
 PATIENCE = 15.0
-"""Seconds that the process of the expressions may take no line, or may need for the last ones."""
+"""Seconds that the process of the expressions has by default."""
 _PIECE = 1 << 16
 
 
@@ -45,13 +45,17 @@ class MetricSearch:
 
     :param definitions: ``MetricDefinitions``: ``Name`` and ``Regex``, whose first group is the value.
     :param say: called with a line for the job's log when metrics are lost, from any thread.
+    :param patience: seconds that its process may take no line, or may need for the last ones.
     :raises ValueError: a regular expression is broken.
     """
 
-    def __init__(self, definitions: Sequence[Mapping[str, str]], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, definitions: Sequence[Mapping[str, str]], say: Callable[[str], None], patience: float = PATIENCE
+    ) -> None:
         self.found: list[Metric] = []
         self._definitions = definitions
         self._say = say
+        self._patience = patience
         self._popen: subprocess.Popen[bytes] | None = None
         self._reader = threading.Thread(target=self._read, name="metrics", daemon=True)
         self._lost = False
@@ -62,7 +66,7 @@ class MetricSearch:
                 raise ValueError(f"{item['Name']}: {error}") from error
 
     def feed(self, line: str) -> None:
-        """Take one line. Waits while the process is busy with earlier ones, at most :data:`PATIENCE`."""
+        """Take one line. Waits while the process is busy with earlier ones, for a limited time."""
         if not self._definitions or self._lost:
             return
         if self._popen is None:
@@ -73,13 +77,13 @@ class MetricSearch:
         self._send([time.time(), line])
 
     def finish(self) -> None:
-        """Wait until every line was searched, at most :data:`PATIENCE`; the process is gone afterwards."""
+        """Wait until every line was searched, for a limited time; the process is gone afterwards."""
         if self._popen is None:
             return
         if self._popen.stdin:
             self._popen.stdin.close()
         try:
-            self._popen.wait(PATIENCE)
+            self._popen.wait(self._patience)
         except subprocess.TimeoutExpired:
             self._give_up("take too long")
         self._reader.join()
@@ -91,7 +95,7 @@ class MetricSearch:
         end = _descriptor(self._popen.stdin)
         rest = memoryview(json.dumps(message).encode() + b"\n")
         while rest:
-            if not select.select([], [end], [], PATIENCE)[1]:
+            if not select.select([], [end], [], self._patience)[1]:
                 return self._give_up("take too long")
             try:
                 rest = rest[os.write(end, rest[:_PIECE]) :]

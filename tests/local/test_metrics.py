@@ -75,6 +75,22 @@ def test_without_definitions_there_is_no_process_and_with_them_none_is_left() ->
     assert ({child.pid for child in psutil.Process().children()}, threading.active_count()) == before
 
 
+@pytest.mark.parametrize("lines", [1, 2000])
+def test_a_process_that_does_not_answer_is_waited_for_a_limited_time_only(lines: int) -> None:
+    said: list[str] = []
+    made = MetricSearch([{"Name": "x", "Regex": r"x=(\d+)"}], said.append, patience=0.3)
+    before = {child.pid for child in psutil.Process().children()}
+    made.feed("x=1")
+    (process,) = (child for child in psutil.Process().children() if child.pid not in before)
+    process.suspend()
+    for _ in range(lines):
+        made.feed("y" * 100)
+    made.finish()
+    assert len(said) == 1
+    assert "take too long" in said[0]
+    assert not process.is_running()
+
+
 def test_a_process_that_died_is_said_and_the_lines_go_on() -> None:
     said: list[str] = []
     made = MetricSearch([{"Name": "x", "Regex": r"x=(\d+)"}], said.append)
