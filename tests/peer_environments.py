@@ -51,4 +51,4 @@ def _uv() -> list[str]:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True)  # noqa: S603
+    subprocess.run(command, check=True)

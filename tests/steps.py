@@ -61,6 +61,10 @@ def transform_fn(model, body, content_type, accept, context):
 """Answers with what it was asked; comes up when the file ``WAIT_FOR`` is there, fails unless ``NEEDS`` is."""
 
 
+# A wait that a mistake would make endless ends all the same.
+_QUICK = {"image_uri": IMAGE, "role": ROLE, "check_interval": 0.05, "retry_delay": 0, "wait_timeout": 60}
+
+
 def package(server: LocalSageMaker, files: Mapping[str, str] | None = None, entry_point: str = "train.py") -> Package:
     """Put an archive of text files into S3; its record."""
     files = {"train.py": TRAIN, "serve.py": SERVE} if files is None else files
@@ -90,16 +94,14 @@ def train(**options: Any) -> Any:
     """A `TrainOperator` that looks often."""
     from airflow_sm_git import TrainOperator
 
-    defaults = {"task_id": "train", "image_uri": IMAGE, "role": ROLE, "check_interval": 0.05, "retry_delay": 0}
-    return TrainOperator(**{**defaults, **options})
+    return TrainOperator(**{"task_id": "train", **_QUICK, **options})
 
 
 def deploy(**options: Any) -> Any:
     """A `DeployOperator` that looks often, and serves ``serve.py``."""
     from airflow_sm_git import DeployOperator
 
-    defaults = {"task_id": "deploy", "image_uri": IMAGE, "role": ROLE, "check_interval": 0.05, "retry_delay": 0}
-    return DeployOperator(**{**defaults, "entry_point": "serve.py", **options})
+    return DeployOperator(**{"task_id": "deploy", "entry_point": "serve.py", **_QUICK, **options})
 
 
 def jobs_of(server: LocalSageMaker, dag_id: str) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def test_a_prediction_that_fails_ends_the_run_red_and_the_report_names_what_is_k
     assert run.states["train_deploy_predict.teardown"] == "skipped"
     assert "train_deploy_predict.predict (failed)" in error
     assert f"Kept until {step(run, 'deploy')['lease_until']}: {name}." in error
-    assert f"Remove it with: airflow-sm-git sweep --delete --endpoint {name}." in error
+    assert f"Remove it with:\n    airflow-sm-git sweep --delete --endpoint {name}" in error
     assert step(run, "report")["indexes"]["-1"]["teardown"]["kept"] == [name]
 
 

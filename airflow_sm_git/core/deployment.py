@@ -179,10 +179,12 @@ def _config(spec: DeploySpec, model_name: str) -> dict[str, Any]:
 
 def _with_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Production variants are merged one by one: by name, else by their place; further ones serve the same model."""
+    if not overrides.get("ProductionVariants"):
+        return deep_merge(config, overrides)
     rest = {key: value for key, value in overrides.items() if key != "ProductionVariants"}
     variants: list[dict[str, Any]] = list(config["ProductionVariants"])
     model = {"ModelName": variants[0]["ModelName"]}
-    for place, each in enumerate(overrides.get("ProductionVariants") or ()):
+    for place, each in enumerate(overrides["ProductionVariants"]):
         names = [variant["VariantName"] for variant in variants]
         at = names.index(each["VariantName"]) if each.get("VariantName") in names else place
         if each.get("VariantName", names[0]) in names and at < len(variants):

@@ -89,7 +89,9 @@ def _is_mapped(task: str) -> bool:
 
 
 def _facts(section: str, record: Mapping[str, Any]) -> list[str]:
-    facts = {key: record.get(key) for key in _FACTS[section] if record.get(key)}
+    # A second package, job or endpoint of one run stands under its task's name.
+    wanted = _FACTS.get(section) or [key for key in record if key != "schema"]
+    facts = {key: record.get(key) for key in wanted if record.get(key)}
     return [f"{section}.{key}: {_short(value)}" for key, value in facts.items()]
 
 

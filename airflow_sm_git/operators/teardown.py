@@ -64,17 +64,18 @@ class TeardownOperator(AwsOperator):
         check_choice("policy", self.policy, POLICIES)
         deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
         failed = self._failed(context)
-        if self.policy != "never":
-            self._stop_jobs(context)  # a job that still runs serves nobody, whatever is kept
+        # A job that still runs serves nobody, whatever is kept.
+        stopped = [] if self.policy == "never" else self._stop_jobs(context)
         if self.policy == "never" or (self.policy == "on_success" and failed):
             self._keep(context, failed)
-        return self._delete(context, deadline)
+        return self._delete(context, deadline, stopped)
 
     def resume(self, context: Context, event: dict[str, Any]) -> Teardown:
         """Go on when an endpoint that was busy has settled."""
         with final_errors(context):
             self.note_trouble(event)
-            return self._delete(context, datetime.fromisoformat(event["memo"]["deadline"]))
+            memo = event["memo"]
+            return self._delete(context, datetime.fromisoformat(memo["deadline"]), memo["stopped"])
 
     def _failed(self, context: Context) -> list[str]:
         """The work that did not succeed."""
@@ -99,16 +100,17 @@ class TeardownOperator(AwsOperator):
             f"Endpoint {', '.join(names)} is kept, because {why}; its lease ends at {lease}. Remove it with: {command}"
         )
 
-    def _stop_jobs(self, context: Context) -> None:
+    def _stop_jobs(self, context: Context) -> list[str]:
         from airflow_sm_git.clients.jobs import stop_job
 
         client = self.aws().sagemaker()
-        for key in self._keys(context, TrainOperator):
-            for owned in self._owned(key, kinds=("TrainingJob",)):
-                if stop_job(client, owned.name, "teardown"):
-                    self.log.info("Stopped training job %s, which was still running", owned.name)
+        jobs = [job for key in self._keys(context, TrainOperator) for job in self._owned(key, kinds=("TrainingJob",))]
+        stopped = [f"TrainingJob {job.name}" for job in jobs if stop_job(client, job.name, "teardown")]
+        if stopped:
+            self.log.info("Stopped, because they were still running: %s", ", ".join(stopped))
+        return stopped
 
-    def _delete(self, context: Context, deadline: datetime) -> Teardown:
+    def _delete(self, context: Context, deadline: datetime, stopped: list[str]) -> Teardown:
         from airflow_sm_git.clients.owned import delete_owned
 
         client = self.aws().sagemaker()
@@ -117,14 +119,19 @@ class TeardownOperator(AwsOperator):
             found = self._owned(key)
             for owned in found:
                 if owned.kind == "Endpoint":
-                    self._await_settled(client, owned.name, deadline)
+                    self._await_settled(client, owned.name, deadline, stopped)
             deleted += delete_owned(client, found, seconds("check_interval", self.check_interval), deadline.timestamp())
         self.log.info("Deleted: %s", ", ".join(deleted) or "nothing, all was gone already")
         return Teardown(
-            schema=SCHEMA, policy=self.policy, deleted=deleted, kept=[], lease_until=None, remove_command=None
+            schema=SCHEMA,
+            policy=self.policy,
+            deleted=[*stopped, *deleted],
+            kept=[],
+            lease_until=None,
+            remove_command=None,
         )
 
-    def _await_settled(self, client: SageMakerClient, name: str, deadline: datetime) -> None:
+    def _await_settled(self, client: SageMakerClient, name: str, deadline: datetime, stopped: list[str]) -> None:
         """An endpoint that is being created or updated cannot be deleted: wait, deferred if wanted."""
         from airflow_sm_git.core.status import ENDPOINT_BUSY
 
@@ -137,7 +144,8 @@ class TeardownOperator(AwsOperator):
 
             since = iso(endpoint["LastModifiedTime"])
             times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
-            trigger = EndpointTrigger(name, **times, memo={"deadline": iso(deadline)}, **self.connection())
+            memo = {"deadline": iso(deadline), "stopped": stopped}
+            trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())
             self.defer(trigger=trigger, method_name="resume")
         _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
         if not phase.ended:

@@ -57,7 +57,7 @@ def test_a_task_that_could_not_run_is_a_failure_too_but_a_skipped_one_is_not(air
     with airflow.dag() as dag:
         work(fail=True) >> work.override(task_id="after")() >> ReportOperator(task_id="report")
     run = airflow.run(dag)
-    assert "after (upstream_failed), work (failed)" in str(run.errors["report"])
+    assert "The run failed: work (failed)." in str(run.errors["report"])
 
 
 @pytest.mark.parametrize("bad_index", [0, 1])
