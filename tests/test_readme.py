@@ -13,17 +13,21 @@ import pytest
 
 from airflow_sm_git import settings
 from airflow_sm_git.local import daemon
+from tests.airflow_runner import Runner
+from tests.git_server import Repository
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+SNIPPETS = {text.partition("\n")[0].removeprefix("# "): text for kind, text in BLOCKS if kind == "python"}
+STEPS = {"checkout", "package", "train", "deploy", "predict", "teardown", "report"}
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 
 # Where each command of the README is run.
 RUN_ELSEWHERE = {
     "make demo": "tests/end_to_end/test_fresh_clone.py",
     "make test": ".ci/run",
-    "pip install airflow-sm-git": "tests/end_to_end/test_wheel.py",
+    "pip install .": "tests/end_to_end/test_wheel.py",
     "airflow-sm-git sweep --endpoint NAME --delete": "tests/test_cli.py",
 }
 LOCAL = [command for command in COMMANDS if "airflow-sm-git local" in command]
@@ -37,7 +41,8 @@ def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_every_command_is_run_somewhere() -> None:
-    assert [command for command in COMMANDS if command not in LOCAL and command not in RUN_ELSEWHERE] == []
+    here = [command for command in COMMANDS if command in LOCAL or "pydoc" in command]
+    assert [command for command in COMMANDS if command not in here and command not in RUN_ELSEWHERE] == []
     for command, place in RUN_ELSEWHERE.items():
         assert command in COMMANDS
         assert (CHECKOUT / place).exists(), place
@@ -56,23 +61,41 @@ def test_the_commands_of_the_local_sagemaker_work_in_the_order_in_which_they_sta
     assert not (tmp_path / "airflow").exists(), "Airflow is not imported, so it makes no folder"
 
 
-@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "python"])
-def test_every_snippet_is_a_dag_file_that_loads(text: str, tmp_path: Path) -> None:
+def test_the_reference_can_be_read_as_it_says() -> None:
+    [command] = [command for command in COMMANDS if "pydoc" in command]
+    arguments = command.split()
+    assert arguments.pop(0) == ".venv/bin/python"
+    done = subprocess.run([sys.executable, *arguments], cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    assert "class TrainOperator" in done.stdout
+    assert ":param instance_type:" in done.stdout
+
+
+def test_every_snippet_of_a_dag_loads(tmp_path: Path) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
-    (tmp_path / "snippet.py").write_text(text)
-    bag = DagBag(tmp_path)
-    assert bag.import_errors == {}
-    [dag] = bag.dags.values()
-    assert [task.task_id.rpartition(".")[2] for task in dag.topological_sort()] == [
-        "checkout",
-        "package",
-        "train",
-        "deploy",
-        "predict",
-        "teardown",
-        "report",
-    ]
+    names = [name for name in SNIPPETS if name.startswith("dags/")]
+    assert len(names) == 2
+    for name in names:
+        path = tmp_path / Path(name).name
+        path.write_text(SNIPPETS[name])
+        bag = DagBag(path)
+        assert bag.import_errors == {}
+        [dag] = bag.dags.values()
+        assert {task.task_id.rpartition(".")[2] for task in dag.tasks} == STEPS
+
+
+def test_the_project_of_ones_own_runs_on_the_local_sagemaker(airflow: Runner, tmp_path: Path) -> None:
+    files = {name: SNIPPETS[name].encode() for name in ("train.py", "serve.py")}
+    Repository(tmp_path / "repository").commit(files)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "lines.txt").write_text("short\nthe longest of all the lines\n")
+    path = tmp_path / "my_project.py"
+    path.write_text(SNIPPETS["dags/my_project.py"].replace("file:///path/to/", f"{tmp_path.as_uri()}/"))
+    run = airflow.run(airflow.load(path, "my_project"))
+    assert run.state == "success", run.errors
+    report = run.xcom("train_deploy_predict.report")["indexes"]["-1"]
+    assert report["training_job"]["metrics"] == {"lines": 4.0}
+    assert report["prediction"]["body"] == "the longest of all t"
 
 
 def test_the_table_of_settings_is_the_one_of_the_code() -> None:

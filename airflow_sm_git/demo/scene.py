@@ -93,5 +93,5 @@ def _script(scene: Scene, local_state: Path) -> str:
     }
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     path = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    start = 'airflow-sm-git local start && eval "$(airflow-sm-git local env)"'
+    start = 'airflow-sm-git local start --quiet && eval "$(airflow-sm-git local env)"'
     return "\n".join(["# Source this: . env.sh", path, *exports, start, ""])

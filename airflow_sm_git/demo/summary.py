@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -78,7 +79,8 @@ def say_success(scene: Scene, report: dict[str, Any], kept: list[Kept], seconds:
     say("Try next:")
     say(f"    . {shlex.quote(str(scene.script))}   # starts the local SageMaker, points Airflow to it")
     say(f"    git -C {shlex.quote(str(scene.commits.path))} log --oneline")
-    say("    airflow standalone   # http://localhost:8080, trigger 'quickstart' with another ref, say main~1")
+    earlier = scene.commits.shas[-2][:10]
+    say(f"    airflow standalone   # http://localhost:8080, trigger 'quickstart' with another ref, say {earlier}")
     say("    airflow-sm-git local stop")
 
 
@@ -93,7 +95,9 @@ def say_failure(scene: Scene, refusal: str | None, reported: bool, kept: list[Ke
         say(f"Airflow refused the run: {refusal}\n")
     elif not reported:
         say("Airflow ended before the run did. Its last lines:\n")
-        lines = scene.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        everything = scene.log.read_text(errors="replace").splitlines()
+        imports = [line for line in everything if "Failed to import" in line or _EXCEPTION.match(line)]
+        lines = [*imports[-3:], *everything[-_LAST_LINES:]]
         say(textwrap.indent("\n".join(lines), "    "))
     say(f"The whole log: {scene.log}")
     say()
@@ -123,6 +127,7 @@ def say_places(scene: Scene, local_state: Path) -> None:
     say()
 
 
+_EXCEPTION = re.compile(r"\w*(?:Error|Exception): ")  # the last line of a traceback
 _WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # names and digests can be copied
 
 
