@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_sm_git.core.errors import SmGitError
+from airflow_sm_git.core.errors import BadParameter, SmGitError
 from airflow_sm_git.core.status import Phase
 
 if TYPE_CHECKING:
@@ -29,6 +29,22 @@ MAX_ERROR = 4000  # characters of an error that go into XCom
 
 class SmGitOperator(BaseOperator):
     """Base of all operators here: a subclass writes `run` and, if it defers, `resume`."""
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As Airflow's, but for a secret: Airflow stores a mapped operator's arguments in clear.
+
+        :raises BadParameter: `git_config` holds a token or a password.
+        """
+        config = kwargs.get("git_config") or {}
+        if any(config.get(key) for key in ("token", "password")):
+            raise BadParameter(
+                "git_config",
+                "***",
+                "holds a secret, which Airflow would store in clear for a mapped task",
+                "Use git_conn_id, or map a task group instead of the operator.",
+            )
+        return super().partial(**kwargs)
 
     def execute(self, context: Context) -> Any:
         """Run the step; what cannot get better by trying again fails without retry."""

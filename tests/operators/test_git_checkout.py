@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_git import GitCheckoutOperator
+from airflow_sm_git.core.errors import BadParameter
 from tests.airflow_runner import Run, Runner
 from tests.git_server import FIRST_COMMIT, Repository, serve
 
@@ -169,3 +170,15 @@ def test_two_ways_to_name_the_repository_are_one_too_many(airflow: Runner, repos
     assert "given together with git_config" in str(run.errors["checkout"])
     run = checkout(airflow, git_config={"repo": repository.url, "brnach": "main"})
     assert "Did you mean 'branch'?" in str(run.errors["checkout"])
+
+
+def test_a_secret_never_gets_into_the_arguments_of_a_mapped_operator_which_airflow_stores_in_clear(
+    airflow: Runner,
+) -> None:
+    secret = {"repo": "https://example.com/r", "token": "s3cr3t"}
+    with airflow.dag():
+        with pytest.raises(BadParameter, match="git_conn_id") as caught:
+            GitCheckoutOperator.partial(task_id="checkout", git_config=secret)
+        assert "s3cr3t" not in str(caught.value)
+        mapped = GitCheckoutOperator.partial(task_id="checkout", repo="https://example.com/r").expand(ref=["a", "b"])
+    assert mapped.operator_class is GitCheckoutOperator
