@@ -138,7 +138,7 @@ def test_a_mistake_is_named_with_the_parameter_its_value_and_what_to_do(
     ("options", "task", "holds"),
     [
         ({"hyperparameters": {"fail": "1"}}, "train", ["ExitCode 1", "a last word", "Correct the script"]),
-        ({"deploy": {"entry_point": "sevre.py"}}, "deploy", ["ping health check", "Look at its log group"]),
+        ({"deploy": {"entry_point": "sevre.py"}}, "deploy", ["ping health check", "Correct the hosting code"]),
         ({"data": "please raise"}, "predict", ["the handler raised this", "Correct the handlers or the payload."]),
     ],
     ids=["a script that exits 1", "a handler that is not there", "a handler that raises"],

@@ -130,7 +130,7 @@ def test_a_standing_endpoint_is_updated_and_its_old_versions_dropped(deploy: Dep
     models = sagemaker.list_models(NameContains=name)["Models"]
     assert {each["EndpointConfigName"] for each in configs} == {r["endpoint_config_name"] for r in records[1:]}
     assert {each["ModelName"] for each in models} == {r["model_name"] for r in records[1:]}
-    assert [record["owned"] for record in records] == [False] * 3
+    assert [(record["owned"], record["lease_until"]) for record in records] == [(False, None)] * 3
     tags = steps.tags_of(server, records[0]["endpoint_arn"])
     assert tags["run"] == run.run_id, "the tags tell of what is live"
     assert "lease-until" not in tags, "no sweep may take a standing endpoint"

@@ -86,9 +86,12 @@ def crash(context: Any, result: Any) -> None:
         raise ConnectionError("the worker is gone")
 
 
-def release(run: Run, flag: Path) -> None:
-    """Let the job end once a task has said that it waits for it."""
+def release(server: LocalSageMaker, run: Run, flag: Path) -> None:
+    """Let the job end once a task waits for it: has said so, and has looked at it, or let it be looked at, again."""
     steps.until(lambda: "wait for the running job" in run.log, bool)
+    asked = len(server.requests())
+    looks = ("DescribeTrainingJob", "ListTrainingJobs")
+    steps.until(lambda: sum(action in looks for action in steps.actions(server, asked)) > 3, bool)
     flag.touch()
 
 
@@ -113,10 +116,11 @@ def test_a_retry_waits_for_the_job_that_the_first_try_submitted(
             deferrable=deferrable,
         )
     run = airflow.create(dag)
-    with steps.meanwhile(lambda: release(run, flag)):
+    with steps.meanwhile(lambda: release(server, run, flag)):
         airflow.go_on(run)
     (job,) = steps.jobs_of(server, dag.dag_id)
     assert run.state == "success", run.errors
+    assert run.deferrals == (["train"] if deferrable else [])
     assert run.xcom("train")["attached"] is True
     assert run.xcom("train")["job_name"] == job["TrainingJobName"]
 
@@ -155,7 +159,7 @@ def test_clearing_a_task_whose_job_still_runs_waits_for_that_job(
     run = run_train(airflow, hyperparameters={"wait-for": str(flag)}, wait_for_completion=False)
     assert run.xcom("train")["status"] == "InProgress"
     run.dag.task_dict["train"].wait_for_completion = True
-    with steps.meanwhile(lambda: release(run, flag)):
+    with steps.meanwhile(lambda: release(server, run, flag)):
         airflow.go_on(airflow.clear(run, "train"))
     assert len(steps.jobs_of(server, run.dag.dag_id)) == 1
     assert run.xcom("train")["status"] == "Completed"
