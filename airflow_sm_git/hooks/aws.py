@@ -20,12 +20,22 @@ from airflow_sm_git.core.checks import check_role_arn, is_role_name
 from airflow_sm_git.core.errors import BadParameter
 
 
+_loaders: dict[str, Any] = {}
+
+
 class _OneSessionHook(AwsGenericHook[Any]):
-    """The provider's hook, for all services at once: a session of its own for each would read botocore's files anew."""
+    """The provider's hook, for all services at once.
+
+    A session of its own for each would read botocore's service models anew, a tenth of a second and several megabytes
+    each time; what they say is the same for all, so all sessions of a process share one loader.
+    """
 
     @cached_property
     def _session(self) -> Any:
-        return super().get_session(region_name=self.region_name)
+        session = super().get_session(region_name=self.region_name)
+        inner = session._session  # boto3 has no public way to the botocore session it wraps
+        inner.register_component("data_loader", _loaders.setdefault("one", inner.get_component("data_loader")))
+        return session
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
         return self._session
