@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+CHECKOUT = Path(__file__).resolve().parent.parent
 SUITE = """
 import os
 import pytest
@@ -37,7 +38,7 @@ def run(folder: Path, allowed: str) -> tuple[int, str]:
     (folder / "test_small.py").write_text(SUITE)
     (folder / "allowed.txt").write_text(allowed)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--allowed-skips=allowed.txt"]
-    environment = {"AWS_PROFILE": "production", "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"AWS_PROFILE": "production", "PATH": "", "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -19,7 +19,6 @@ from airflow_sm_git.clients.sagemaker import RuntimeClient, SageMakerClient, tra
 from airflow_sm_git.core.checks import check_role_arn, is_role_name
 from airflow_sm_git.core.errors import BadParameter
 
-
 _loaders: dict[str, Any] = {}
 
 

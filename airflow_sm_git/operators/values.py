@@ -81,7 +81,8 @@ def as_mapping(parameter: str, value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         shown = "***" if parameter in SECRETIVE else value
-        raise BadParameter(parameter, shown, "is not a dict", "Give a dict or its JSON.")
+        problem = "is not JSON of a dict" if isinstance(value, str) else "is not a dict"
+        raise BadParameter(parameter, shown, problem, "Give a dict or its JSON.")
     return dict(value)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from airflow_sm_git.local import daemon
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 
 ClientFactory = Callable[..., Any]
@@ -142,7 +145,16 @@ def test_a_refused_upload_leaves_the_connection_usable(ours: ClientFactory) -> N
         assert s3.list_buckets()["Buckets"]
 
 
-def test_a_client_that_goes_away_in_the_middle_leaves_no_blob(local_sagemaker: LocalSageMaker) -> None:
+@pytest.fixture
+def quiet(tmp_path: Path) -> Iterator[LocalSageMaker]:
+    """A server of one's own, into which nobody else writes."""
+    root = tmp_path / "state"
+    yield LocalSageMaker(root, daemon.start(root, owner=os.getpid()))
+    daemon.stop(root)
+
+
+def test_a_client_that_goes_away_in_the_middle_leaves_no_blob(quiet: LocalSageMaker) -> None:
+    local_sagemaker = quiet
     s3 = local_sagemaker.client("s3")
     bucket = "sagemaker-us-east-1-000000000000"
     url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "partial"})
