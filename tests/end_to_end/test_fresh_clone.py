@@ -27,6 +27,7 @@ def test_make_demo_in_a_fresh_clone_with_a_fresh_home_prints_text_and_leaves_no_
     assert len(answer.split()) > 50, "about a hundred words are generated"
     [endpoint] = re.findall(r"endpoint +(\S+) answered", done.stdout)
     assert f"Endpoint {endpoint}," in done.stdout.partition("torn down")[2]
-    left = [process for process in psutil.process_iter(["cmdline"]) if str(home) in " ".join(process.cmdline() or [])]
+    commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    left = [command for command in commands if str(home) in command]
     assert left == []
     assert sorted(path.name for path in home.iterdir() if path.name != ".cache") == [".airflow-sm-git"]
