@@ -41,7 +41,7 @@ def test_an_installed_wheel_runs_the_quickstart(wheel: Path, constraints: str, t
     python = tmp_path / "environment" / "bin" / "python"
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "AWS_", "PYTHON"))}
     environment = {**clean, "HOME": str(tmp_path)}
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(python.parent.parent)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
     install = [
         uv,
         "pip",
