@@ -18,7 +18,7 @@ class DenyingProxy:
 
     :param url: where it listens.
     :param denied: the action it refuses, such as ``DeleteEndpoint``; empty for none.
-    :param refusals: how often it did.
+    :param refusals: the first value of each request that it refused, which names the resource.
     """
 
     url: str
@@ -42,7 +42,7 @@ def denying_proxy(upstream: str, denied: str) -> Iterator[DenyingProxy]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             action = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
             if action == proxy.denied:
-                proxy.refusals.append(json.loads(body)["EndpointName"])
+                proxy.refusals.append(next(iter(json.loads(body).values()), ""))
                 message = f"User: arn:aws:iam::000000000000:user/test is not authorized to perform: sagemaker:{action}"
                 answer = json.dumps({"__type": "AccessDeniedException", "Message": message}).encode()
                 self._send(400, {"Content-Type": "application/x-amz-json-1.1"}, answer)
