@@ -28,7 +28,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("s3_uri_prefix", "", "Where packages and models go. Empty: s3://sagemaker-{region}-{account}/sm-git/."),
     Setting("role", "", "Execution role (ARN or name) for operators that give none."),
     Setting("namespace", "default", "Tells two Airflows that share an AWS account apart."),
-    Setting("allowed_schemes", "", "URL schemes of git remotes besides https, ssh and codecommit, with commas."),
+    Setting("allowed_schemes", "", "URL schemes of git remotes besides https and ssh, with commas."),
     Setting("git_timeout", "600", "Seconds that one use of a git remote may take."),
     Setting("lease", "86400", "Seconds after which a sweep may delete what a run left."),
     Setting("local_state", "~/.airflow-sm-git/local", "Folder of the local SageMaker's state."),

@@ -303,6 +303,7 @@ def missing(name: str, program: str) -> Callable[..., Any]:
     """Stands in for a function that has no default."""
 
     def refuse() -> Any:
+        # The class that sagemaker-inference raises here: it is the user's module that is not complete.
         raise NotImplementedError(
             f"Please provide a {name} implementation: the module of {program!r} (SAGEMAKER_PROGRAM) has none, "
             "or there is no such module in model/code. See https://sagemaker.readthedocs.io/en/stable/"
