@@ -14,10 +14,12 @@ from airflow_sm_git.clients.git_mirror import Mirror, MirrorCache, Refused
 from airflow_sm_git.clients.git_objects import BlobReader, BrokenMirror, CommitInfo, ObjectInfo, Objects
 from airflow_sm_git.clients.git_process import GitRunner
 from airflow_sm_git.clients.git_refs import EVERYTHING, Tip, find_tip
+from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import BadParameter, CommitGone, GitError, RefNotFound
 from airflow_sm_git.core.package import Entry, write_package
-from airflow_sm_git.core.source import Credentials, Source, check_url, is_full_sha, web_url
+from airflow_sm_git.core.source import Source, is_full_sha
 from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected, select
+from airflow_sm_git.core.urls import check_url, web_url
 
 _T = TypeVar("_T")
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import AuthenticationFailed, GitError, RemoteError
-from airflow_sm_git.core.source import DEFAULT_SCHEMES, Credentials, redact
+from airflow_sm_git.core.urls import DEFAULT_SCHEMES, redact
 
 if TYPE_CHECKING:
     import git

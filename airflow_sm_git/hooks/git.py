@@ -14,8 +14,10 @@ from typing import Any
 from airflow_sm_git import settings
 from airflow_sm_git.clients.git import GitClient
 from airflow_sm_git.compat import BaseHook, mask_secret
+from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import BadParameter, NotSupported
-from airflow_sm_git.core.source import Credentials, Source, check_url, parse_source
+from airflow_sm_git.core.source import Source, parse_source
+from airflow_sm_git.core.urls import check_url
 
 _SSH_FIELDS = ("private_key", "key_file", "private_key_passphrase", "host_proxy_cmd", "known_hosts_file", "ssh_port")
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from airflow_sm_git.clients.git import GitClient
+from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import AuthenticationFailed
-from airflow_sm_git.core.source import Credentials, Source
+from airflow_sm_git.core.source import Source
 from tests.clients.packaging import FILES, in_another_process, package
 from tests.git_server import GitServer, Repository, serve
 

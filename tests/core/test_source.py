@@ -4,18 +4,10 @@ import base64
 
 import pytest
 
+from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import BadParameter, NotSupported
-from airflow_sm_git.core.source import (
-    Credentials,
-    check_path,
-    check_ref,
-    check_url,
-    is_full_sha,
-    is_short_sha,
-    parse_source,
-    redact,
-    web_url,
-)
+from airflow_sm_git.core.source import check_path, check_ref, is_full_sha, is_short_sha, parse_source
+from airflow_sm_git.core.urls import check_url, redact, web_url
 
 HTTPS = "https://github.com/org/repo.git"
 SSH = "git@github.com:org/repo.git"

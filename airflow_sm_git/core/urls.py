@@ -1,0 +1,128 @@
+"""URLs of git remotes: which may be used, what they say, and how they are shown."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Collection, Iterable
+from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+from airflow_sm_git.core.errors import BadParameter, NotSupported
+
+DEFAULT_SCHEMES = frozenset({"https", "ssh"})
+
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_TRANSPORT_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCP_LIKE = re.compile(r"(?:(?P<user>[^@:/]+)@)?(?P<host>[^:/@]+|\[[0-9A-Fa-f:.]+\]):(?P<path>(?!//).+)")
+_USER_IN_URL = re.compile(r"(://)([^/\s'\"]+)@")
+
+
+def is_ssh(url: str) -> bool:
+    """Whether git would reach ``url`` over SSH: ``ssh://…`` or ``[user@]host:path``."""
+    match = _SCHEME.match(url)
+    return match.group(1).lower() == "ssh" if match else bool(_SCP_LIKE.fullmatch(url))
+
+
+def is_codecommit(url: str) -> bool:
+    return bool(re.match(r"https://git-codecommit(-fips)?\.[^/]+\.amazonaws\.com", url, re.IGNORECASE))
+
+
+def check_url(url: str, allowed_schemes: Collection[str] = (), *, parameter: str = "repo") -> str:
+    """Return ``url``, its scheme in lower case, if git may be run on it.
+
+    :param url: ``https://…``, ``ssh://…``, ``[user@]host:path``, or what ``allowed_schemes`` adds.
+    :param allowed_schemes: further schemes in lower case, such as ``file`` or ``http``.
+    :param parameter: the name to blame in errors.
+    :raises BadParameter: another scheme, ``x::`` transports, options in disguise, credentials in the URL.
+    :raises NotSupported: ``codecommit::``.
+    """
+    shown = redact(url, ())
+    if not url or url.startswith("-") or _CONTROL.search(unquote(url)):
+        problem = "not a URL that git may be given (empty, leading '-', blank or control character)."
+        raise BadParameter(parameter, shown, problem, "Write the URL as the git host shows it.")
+    if url.lower().startswith("codecommit::"):
+        raise NotSupported(parameter, shown, "codecommit:: is not supported yet.", "Use CodeCommit's HTTPS URL.")
+    if _TRANSPORT_HELPER.match(url):
+        raise BadParameter(parameter, shown, "git transport helpers (x::…) are refused.", "Use https:// or ssh.")
+    scheme = _SCHEME.match(url)
+    if scheme:
+        _check_scheme(url, shown, scheme.group(1).lower(), allowed_schemes, parameter)
+        return url[: scheme.end()].lower() + url[scheme.end() :]
+    _check_scp_like(url, shown, parameter)
+    return url
+
+
+def _check_scheme(url: str, shown: str, scheme: str, allowed_schemes: Collection[str], parameter: str) -> None:
+    if scheme not in DEFAULT_SCHEMES and scheme not in allowed_schemes:
+        remedy = f"Use https or ssh, or add {scheme!r} to [sm_git] allowed_schemes."
+        raise BadParameter(parameter, shown, f"the scheme {scheme!r} is not allowed.", remedy)
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as error:
+        raise BadParameter(parameter, shown, f"not a URL: {error}.") from error
+    if parts.password is not None or (parts.username is not None and scheme != "ssh"):
+        remedy = "Take them out of the URL and put them into a connection (git_conn_id)."
+        raise BadParameter(parameter, shown, "credentials in the URL are refused.", remedy)
+    if scheme in {"http", "https"} and (parts.query or parts.fragment):
+        raise BadParameter(parameter, shown.split("?")[0], "a query or fragment is refused.", "Take it out.")
+    if scheme != "file" and (not host or host.startswith("-") or (parts.username or "").startswith("-")):
+        raise BadParameter(parameter, shown, "the URL names no usable host.")
+    if not parts.path.strip("/"):
+        raise BadParameter(parameter, shown, "the URL names no repository, only a host.")
+
+
+def _check_scp_like(url: str, shown: str, parameter: str) -> None:
+    match = _SCP_LIKE.fullmatch(url)
+    if match is None:
+        remedy = (
+            "Write https://host/path or git@host:path; for a local one, file:///path with [sm_git] allowed_schemes."
+        )
+        raise BadParameter(parameter, shown, "not a remote URL.", remedy)
+    if any((part or "").startswith("-") for part in match.group("user", "host", "path")):
+        raise BadParameter(parameter, shown, "a part of the URL starts with '-'.")
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` without ``secrets`` (plain, percent-encoded, base64) and without logins in URLs."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        coded = base64.b64encode(secret.encode()).decode()
+        for form in (secret, quote(secret, safe=""), quote_plus(secret), coded, coded.rstrip("=")):
+            text = text.replace(form, "***")
+    return _USER_IN_URL.sub(lambda match: match.group(0) if match.group(2) == "git" else f"{match.group(1)}***@", text)
+
+
+def web_url(url: str, commit: str) -> str | None:
+    """The page of ``commit`` at the host of ``url`` (GitHub, GitLab, Bitbucket, CodeCommit), or None."""
+    where = _host_and_path(url)
+    if where is None:
+        return None
+    host, path = where
+    codecommit = re.fullmatch(r"git-codecommit(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com", host)
+    if codecommit:
+        region, name = codecommit.group(1), path.rpartition("/")[2]
+        page = f"https://{region}.console.aws.amazon.com/codesuite/codecommit/repositories/{name}/commit/{commit}"
+        return f"{page}?region={region}"
+    if host == "bitbucket.org":
+        return f"https://{host}/{path}/commits/{commit}"
+    if host == "github.com" or host.startswith("github."):
+        return f"https://{host}/{path}/commit/{commit}"
+    if host == "gitlab.com" or host.startswith("gitlab."):
+        return f"https://{host}/{path}/-/commit/{commit}"
+    return None
+
+
+def _host_and_path(url: str) -> tuple[str, str] | None:
+    if _SCHEME.match(url):
+        parts = urlsplit(url)
+        if parts.scheme not in {"https", "http", "ssh"} or not parts.hostname:
+            return None
+        host, path = parts.hostname, parts.path
+    else:
+        match = _SCP_LIKE.fullmatch(url)
+        if match is None:
+            return None
+        host, path = match.group("host").lower(), match.group("path")
+    path = path.strip("/").removesuffix(".git")
+    return (host, path) if path else None
