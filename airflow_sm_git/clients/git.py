@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
+from typing import BinaryIO, TypeVar
 
+from airflow_sm_git.clients.git_history import CommitInfo, commits, is_ancestor, last_before
 from airflow_sm_git.clients.git_mirror import Mirror, MirrorCache, Refused
-from airflow_sm_git.clients.git_objects import BlobReader, BrokenMirror, CommitInfo, ObjectInfo, Objects
+from airflow_sm_git.clients.git_objects import Objects
+from airflow_sm_git.clients.git_package import Content, PackageInfo, package
 from airflow_sm_git.clients.git_process import GitRunner
-from airflow_sm_git.clients.git_refs import EVERYTHING, Tip, find_tip
+from airflow_sm_git.clients.git_reading import holding_commit, read, sturdy
+from airflow_sm_git.clients.git_refs import Tip, find_tip
 from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import BadParameter, CommitGone, GitError, RefNotFound
-from airflow_sm_git.core.package import Entry, write_package
 from airflow_sm_git.core.source import Source, is_full_sha
-from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected, select
 from airflow_sm_git.core.urls import check_url, web_url
 
 _T = TypeVar("_T")
@@ -46,26 +46,6 @@ class ResolvedCommit:
     author: str
     subject: str
     web_url: str | None
-
-
-@dataclass(frozen=True)
-class PackageInfo:
-    """A package that was written.
-
-    :param digest: SHA-256 of the uncompressed tar, in hexadecimal.
-    :param size: bytes of the archive.
-    :param file_count: members of the archive.
-    :param entry_point: its path inside the archive.
-    :param source_dir: normalised, or None.
-    :param tree: full object name of the commit's tree.
-    """
-
-    digest: str
-    size: int
-    file_count: int
-    entry_point: str
-    source_dir: str | None
-    tree: str
 
 
 class GitClient:
@@ -129,7 +109,7 @@ class GitClient:
             raise BadParameter("limit", limit, "must be at least 1.")
         mirror = self._mirror(source.url)
         tip = _tip(mirror, source.commit or source.ref)
-        found = self._with_history(mirror, tip, lambda objects: objects.commits(tip.sha, limit))
+        found = self._with_history(mirror, tip, lambda objects: commits(objects, tip.sha, limit))
         return [_resolved(source.url, tip.name, commit) for commit in reversed(found)]
 
     def package(
@@ -158,25 +138,8 @@ class GitClient:
         """
         _check_sha("commit", commit)
         mirror = self._mirror(repo_url)
-        start = out.tell()
-
-        def write(kind: str) -> PackageInfo:
-            out.seek(start)
-            out.truncate()
-            with _holding_commit(mirror, kind, commit) as (objects, _):
-                tree = objects.commits(commit, 1)[0].tree
-                chosen = select(objects.tree(commit), source_dir, entry_point, dependencies)
-            names = {member.entry.oid for member in chosen.members}
-            with (
-                mirror.holding(kind, names, lambda fetcher: fetcher.blobs(names)) as (objects, infos),
-                objects.blobs() as reader,
-            ):
-                digest = write_package(_entries(chosen.members, infos, reader), out)
-            return PackageInfo(
-                digest.sha256, digest.size, digest.file_count, chosen.entry_point, chosen.source_dir, tree
-            )
-
-        return self._read(mirror, commit, _gone(repo_url, commit), write)
+        content = Content(source_dir, entry_point, tuple(dependencies))
+        return read(mirror, commit, _gone(repo_url, commit), partial(package, mirror, commit, content, out, out.tell()))
 
     def _mirror(self, url: str) -> Mirror:
         url = check_url(url, self._allowed_schemes)
@@ -185,31 +148,13 @@ class GitClient:
 
     def _commit(self, mirror: Mirror, sha: str, missing: GitError) -> CommitInfo:
         def look(kind: str) -> CommitInfo:
-            with _holding_commit(mirror, kind, sha) as (objects, infos):
+            with holding_commit(mirror, kind, sha) as (objects, infos):
                 commit = sha if infos[sha].kind == "commit" else objects.peel(sha)
                 if commit is None:
                     raise RefNotFound(f"{sha} is a {infos[sha].kind}, not a commit.", "Name a branch, tag or commit.")
-                return objects.commits(commit, 1)[0]
+                return commits(objects, commit, 1)[0]
 
-        return self._read(mirror, sha, missing, look)
-
-    def _read(self, mirror: Mirror, sha: str, missing: GitError, action: Callable[[str], _T]) -> _T:
-        """Do something with the ``objects`` of a commit; with the ``full`` ones if the remote serves none by name.
-
-        :raises GitError: ``missing``, if no branch or tag of the remote leads to the commit.
-        """
-
-        def once() -> _T:
-            if not mirror.holds("full", [sha]):
-                try:
-                    return action("objects")
-                except Refused:
-                    mirror.update("history", lambda fetcher: fetcher.refs(*EVERYTHING))
-                    if not mirror.holds("history", [sha]):
-                        raise missing from None
-            return action("full")
-
-        return _sturdy(mirror, once)
+        return read(mirror, sha, missing, look)
 
     def _with_history(self, mirror: Mirror, tip: Tip, action: Callable[[Objects], _T]) -> _T:
         def once() -> _T:
@@ -217,7 +162,7 @@ class GitClient:
                 return action(objects)
 
         try:
-            return _sturdy(mirror, once)
+            return sturdy(mirror, once)
         except Refused:
             raise RefNotFound(f"The remote no longer has {tip.sha}.", "It moved just now: try again.") from None
 
@@ -226,45 +171,18 @@ class GitClient:
             raise BadParameter("as_of", str(when), "has no time zone.", "Add one, such as +00:00.")
         if not tip.moves:
             raise BadParameter("as_of", str(when), f"{tip.name!r} is not a branch: it is the same at all times.")
-        found = self._with_history(mirror, tip, lambda objects: objects.last_before(tip.sha, when))
+        found = self._with_history(mirror, tip, lambda objects: last_before(objects, tip.sha, when))
         if found is None:
             raise RefNotFound(f"{tip.name!r} has no commit at or before {when.isoformat()}.", "Choose a later time.")
         return found
 
     def _check_on_branch(self, mirror: Mirror, commit: str, tip: Tip) -> None:
-        if not self._with_history(mirror, tip, lambda objects: objects.is_ancestor(commit, tip.sha)):
+        if not self._with_history(mirror, tip, lambda objects: is_ancestor(objects, commit, tip.sha)):
             raise BadParameter("commit", commit, f"is not on {tip.name!r}.", "Leave out the branch, or correct one.")
 
 
-def _sturdy(mirror: Mirror, action: Callable[[], _T]) -> _T:
-    """Do something with a mirror; if it turns out to be broken, once more with a new one."""
-    try:
-        return action()
-    except BrokenMirror:
-        mirror.rebuild()
-    try:
-        return action()
-    except BrokenMirror as error:
-        raise GitError(f"What git fetched cannot be read: {error}", "Is the disk full or failing?") from error
-
-
 def _tip(mirror: Mirror, ref: str | None, parameter: str = "ref") -> Tip:
-    return _sturdy(mirror, lambda: find_tip(mirror, ref, parameter))
-
-
-def _holding_commit(
-    mirror: Mirror, kind: str, sha: str
-) -> AbstractContextManager[tuple[Objects, dict[str, ObjectInfo]]]:
-    if kind == "full":
-        return mirror.holding(kind, [sha], lambda fetcher: fetcher.refs(*EVERYTHING))
-    return mirror.holding(kind, [sha], lambda fetcher: fetcher.commits([sha]))
-
-
-def _entries(members: Iterable[Selected], infos: dict[str, ObjectInfo], reader: BlobReader) -> Iterable[Entry]:
-    for member in members:
-        mode, name = member.entry.mode, member.entry.oid
-        kind: Literal["file", "symlink"] = "symlink" if mode == SYMLINK else "file"
-        yield Entry(member.path, infos[name].size, partial(reader.read, name), mode == EXECUTABLE, kind)
+    return sturdy(mirror, lambda: find_tip(mirror, ref, parameter))
 
 
 def _resolved(url: str, ref: str, commit: CommitInfo) -> ResolvedCommit:

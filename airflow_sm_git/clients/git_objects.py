@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from airflow_sm_git.clients.git_process import CommandFailed, GitRunner
 from airflow_sm_git.core.tree import TreeEntry
 
 _CHUNK = 1 << 16
-_LOG_FORMAT = "--format=tformat:%H%x00%T%x00%ct%x00%an <%ae>%x00%s%x00"
 
 
 class BrokenMirror(Exception):
@@ -29,17 +27,6 @@ class ObjectInfo:
     size: int
 
 
-@dataclass(frozen=True)
-class CommitInfo:
-    """What a commit says about itself; the time in ISO 8601, UTC."""
-
-    commit: str
-    tree: str
-    committed_at: str
-    author: str
-    subject: str
-
-
 class Objects:
     """The objects of one bare repository.
 
@@ -52,7 +39,7 @@ class Objects:
 
     def infos(self, names: Collection[str]) -> dict[str, ObjectInfo]:
         """Type and size of those of the objects that are there."""
-        output = self._run(["cat-file", "--batch-check", "--buffer"], "".join(f"{name}\n" for name in names).encode())
+        output = self.run(["cat-file", "--batch-check", "--buffer"], "".join(f"{name}\n" for name in names).encode())
         found: dict[str, ObjectInfo] = {}
         for line in output.decode().splitlines():
             name, _, rest = line.partition(" ")
@@ -69,38 +56,10 @@ class Objects:
         except CommandFailed:
             return None
 
-    def commits(self, name: str, limit: int, *, first_parent: bool = True) -> list[CommitInfo]:
-        """A commit and those before it along first parents, newest first.
-
-        :param limit: how many at most.
-        """
-        walk = ["--first-parent"] if first_parent else []
-        output = self._run(["log", f"--max-count={limit}", *walk, "--no-show-signature", _LOG_FORMAT, name, "--"])
-        fields = output.decode("utf-8", "replace").split("\0")
-        return [_commit_info(fields[i : i + 5]) for i in range(0, len(fields) - 5, 5)]
-
-    def last_before(self, tip: str, when: datetime) -> str | None:
-        """The last commit along first parents of ``tip`` that was committed at or before ``when``."""
-        arguments = ["rev-list", "--max-count=1", "--first-parent", f"--min-age={int(when.timestamp())}", tip, "--"]
-        return self._run(arguments).decode().strip() or None
-
-    def is_ancestor(self, commit: str, tip: str) -> bool:
-        """Whether ``commit`` is ``tip`` or comes before it."""
-        try:
-            self._runner.run(self._directory, ["merge-base", "--is-ancestor", commit, tip])
-        except CommandFailed:
-            return False
-        return True
-
-    def commits_like(self, prefix: str) -> list[str]:
-        """Full names of the commits whose names begin with ``prefix``."""
-        names = self._run(["rev-parse", f"--disambiguate={prefix}"]).decode().split()
-        return [name for name, info in self.infos(names).items() if info.kind == "commit"] if names else []
-
     def tree(self, commit: str) -> list[TreeEntry]:
         """All files, symlinks and submodules of a commit."""
         entries = []
-        for line in self._run(["ls-tree", "-r", "-z", "--full-tree", commit]).split(b"\0"):
+        for line in self.run(["ls-tree", "-r", "-z", "--full-tree", commit]).split(b"\0"):
             if line:
                 head, _, path = line.partition(b"\t")
                 mode, _, name = head.decode().split(" ")
@@ -113,11 +72,23 @@ class Objects:
         with self._runner.open(self._directory, ["cat-file", "--batch"]) as process:
             yield BlobReader(process)
 
-    def _run(self, arguments: Sequence[str], stdin: bytes = b"") -> bytes:
+    def run(self, arguments: Sequence[str], stdin: bytes = b"") -> bytes:
+        """Run a local git command.
+
+        :raises BrokenMirror: it failed, as none of ours does in a sound repository.
+        """
         try:
             return self._runner.run(self._directory, arguments, stdin=stdin)
         except CommandFailed as error:
             raise BrokenMirror(error.stderr) from error
+
+    def holds_true(self, arguments: Sequence[str]) -> bool:
+        """Run a local git command whose answer is its status."""
+        try:
+            self._runner.run(self._directory, arguments)
+        except CommandFailed:
+            return False
+        return True
 
 
 class BlobReader:
@@ -151,9 +122,3 @@ class BlobReader:
                 raise BrokenMirror(f"{name} is not what its name says")
             yield chunk
         self._process.stdout.read(1)
-
-
-def _commit_info(fields: Sequence[str]) -> CommitInfo:
-    commit, tree, seconds, author, subject = fields
-    when = datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return CommitInfo(commit.strip(), tree, when, author, subject)

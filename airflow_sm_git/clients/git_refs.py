@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from airflow_sm_git.clients.git_history import commits_like
 from airflow_sm_git.clients.git_mirror import Mirror
+from airflow_sm_git.clients.git_reading import EVERYTHING
 from airflow_sm_git.core.errors import BadParameter, NotSupported, RefNotFound
 from airflow_sm_git.core.source import is_full_sha, is_short_sha
-
-EVERYTHING = ("refs/heads/*", "refs/tags/*")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _supported(sha: str) -> str:
 def _short(mirror: Mirror, ref: str, parameter: str) -> Tip:
     mirror.update("history", lambda fetcher: fetcher.refs(*EVERYTHING))
     with mirror.reading("history") as objects:
-        commits = objects.commits_like(ref)
+        commits = commits_like(objects, ref)
     if len(commits) > 1:
         raise BadParameter(parameter, ref, f"is short for {len(commits)} commits.", f"Write one of {commits}.")
     if not commits:

@@ -1,0 +1,54 @@
+"""Getting at what a commit holds, whatever the remote will serve and however the mirror has fared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from airflow_sm_git.clients.git_mirror import Mirror, Refused
+from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, Objects
+from airflow_sm_git.core.errors import GitError
+
+EVERYTHING = ("refs/heads/*", "refs/tags/*")
+_T = TypeVar("_T")
+
+
+def read(mirror: Mirror, sha: str, missing: GitError, action: Callable[[str], _T]) -> _T:
+    """Do something with the ``objects`` of a commit; with the ``full`` ones if the remote serves none by name.
+
+    :raises GitError: ``missing``, if no branch or tag of the remote leads to the commit.
+    """
+
+    def once() -> _T:
+        if not mirror.holds("full", [sha]):
+            try:
+                return action("objects")
+            except Refused:
+                mirror.update("history", lambda fetcher: fetcher.refs(*EVERYTHING))
+                if not mirror.holds("history", [sha]):
+                    raise missing from None
+        return action("full")
+
+    return sturdy(mirror, once)
+
+
+def sturdy(mirror: Mirror, action: Callable[[], _T]) -> _T:
+    """Do something with a mirror; if it turns out to be broken, once more with a new one."""
+    try:
+        return action()
+    except BrokenMirror:
+        mirror.rebuild()
+    try:
+        return action()
+    except BrokenMirror as error:
+        raise GitError(f"What git fetched cannot be read: {error}", "Is the disk full or failing?") from error
+
+
+def holding_commit(
+    mirror: Mirror, kind: str, sha: str
+) -> AbstractContextManager[tuple[Objects, dict[str, ObjectInfo]]]:
+    """Hold the repository of a kind that has a commit (or tag), fetching it if need be."""
+    if kind == "full":
+        return mirror.holding(kind, [sha], lambda fetcher: fetcher.refs(*EVERYTHING))
+    return mirror.holding(kind, [sha], lambda fetcher: fetcher.commits([sha]))
