@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from airflow_sm_git.clients.git_environment import Remote
 from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, Objects
-from airflow_sm_git.clients.git_process import CommandFailed, GitRunner, Remote
+from airflow_sm_git.clients.git_process import CommandFailed, GitRunner
 from airflow_sm_git.core.errors import GitError, RemoteError
 
 # A mirror's own files say nothing about the remote: local commands could not reach it if they wanted to.

@@ -9,52 +9,30 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import signal
 import subprocess
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_git.clients.git_access import access_for
+from airflow_sm_git.clients.git_environment import (
+    COPIED_CONFIG,
+    NOTHING,
+    Access,
+    Remote,
+    environment,
+    is_kept,
+    with_home,
+)
 from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import AuthenticationFailed, GitError, RemoteError
-from airflow_sm_git.core.urls import DEFAULT_SCHEMES, redact
+from airflow_sm_git.core.urls import redact
 
 if TYPE_CHECKING:
     import git
 
 _OLDEST = (2, 39)
-_STALL_SECONDS = 60
-# Everything else in the worker's environment, GIT_* first of all, is kept from git.
-_KEPT = re.compile(
-    r"PATH|TMPDIR|TZ|USER|LOGNAME|LD_LIBRARY_PATH|SSH_AUTH_SOCK|SSL_CERT_(FILE|DIR)|CURL_CA_BUNDLE"
-    r"|GIT_SSL_CA(INFO|PATH)|(HTTPS|https|http|ALL|all|NO|no)_(PROXY|proxy)"
-)
-_HELPERS_NEED = re.compile(r"AWS_\w+|XDG_RUNTIME_DIR|DBUS_SESSION_BUS_ADDRESS|DISPLAY")
-_COPIED_CONFIG = r"^(credential\..*|http\.(.*\.)?(proxy|sslcainfo))$"
-_CONFIG = (
-    ("core.hooksPath", "/dev/null"),
-    ("core.fsmonitor", "false"),
-    ("core.bigFileThreshold", "1m"),  # larger blobs are streamed instead of held in memory
-    ("core.packedGitWindowSize", "4m"),
-    ("core.packedGitLimit", "32m"),
-    ("core.deltaBaseCacheLimit", "8m"),
-    ("gc.auto", "0"),
-    ("maintenance.auto", "false"),
-    ("fetch.writeCommitGraph", "false"),
-    ("fetch.recurseSubmodules", "false"),
-    ("i18n.logOutputEncoding", "UTF-8"),
-    ("protocol.version", "2"),
-    ("http.lowSpeedLimit", "1"),
-    ("http.lowSpeedTime", str(_STALL_SECONDS)),
-)
-_SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4 -oForwardAgent=no"
-# Answers only git's question for a login; the values are in its environment, printf is built into the shell.
-_HELPER = (
-    '!f() { test "$1" = get || exit 0; '
-    'printf "username=%s\\npassword=%s\\n" "$SM_GIT_USERNAME" "$SM_GIT_PASSWORD"; }; f'
-)
 _WANTS_LOGIN = re.compile(
     r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied \("
     r"|Host key verification failed|returned error: 40[13]",
@@ -113,18 +91,6 @@ class CommandFailed(Exception):
         return RemoteError(f"git could not read {url}: {said}.", "Check the URL, the network and the remote.")
 
 
-@dataclass(frozen=True)
-class Remote:
-    """What git needs to know of a remote for one command.
-
-    :param url: checked by :func:`~airflow_sm_git.core.source.check_url`.
-    :param object_filter: ``blob:none``, ``tree:0``, or None for everything.
-    """
-
-    url: str
-    object_filter: str | None = None
-
-
 class GitRunner:
     """Starts git with an environment of its own.
 
@@ -138,7 +104,7 @@ class GitRunner:
         self, home: Path, *, allowed_schemes: Collection[str], credentials: Credentials | None, timeout: float
     ) -> None:
         self._home = home
-        self._protocols = ":".join(sorted(DEFAULT_SCHEMES | set(allowed_schemes)))
+        self._allowed_schemes = allowed_schemes
         self._credentials = credentials
         self._timeout = timeout
         self._machine_config: tuple[tuple[str, str], ...] | None = None
@@ -187,18 +153,20 @@ class GitRunner:
         self, repository: Path | None, arguments: Sequence[str], remote: Remote | None, keep_open: Sequence[int]
     ) -> Any:
         runner = self._runner()
-        environment = self._environment(remote)
+        access = self._access(remote)
+        machine_config = self._from_machine() if remote else ()
+        variables = environment(self._home, self._allowed_schemes, machine_config, remote, access)
         # GitPython adds to the environment it inherits and cannot take away from it; env(1) can.
         for_helper = remote is not None and not self._credentials and self._has_helper()
-        dropped = [name for name in os.environ if name not in environment and not _is_kept(name, for_helper)]
-        command = ["env", *(f"-u{name}" for name in dropped), str(runner.GIT_PYTHON_GIT_EXECUTABLE)]
+        dropped = [name for name in os.environ if name not in variables and not is_kept(name, for_helper)]
+        command = ["env", *(f"-u{name}" for name in dropped), *access.command, str(runner.GIT_PYTHON_GIT_EXECUTABLE)]
         if repository is not None:
             command.append(f"--git-dir={repository}")
         return runner.execute(
             [*command, *arguments],
             istream=subprocess.PIPE,
             as_process=True,
-            env=environment,
+            env=variables,
             start_new_session=True,
             pass_fds=tuple(keep_open),
         )
@@ -216,39 +184,8 @@ class GitRunner:
             self._git = runner
         return self._git
 
-    def _environment(self, remote: Remote | None) -> dict[str, str]:
-        environment = {
-            "HOME": str(self._home),
-            "XDG_CONFIG_HOME": str(self._home),
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_ATTR_NOSYSTEM": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_NO_REPLACE_OBJECTS": "1",
-            "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_SSH_COMMAND": _SSH,
-            "GIT_ALLOW_PROTOCOL": self._protocols if remote else "none",
-            "LC_ALL": "C",
-            "LANGUAGE": "C",
-        }
-        config = list(_CONFIG)
-        if remote:
-            config += [("remote.origin.url", remote.url)]
-            if remote.object_filter:
-                config += [("remote.origin.promisor", "true")]
-                config += [("remote.origin.partialclonefilter", remote.object_filter)]
-            config += self._login(remote.url, environment)
-        return environment | _as_variables(config)
-
-    def _login(self, url: str, environment: dict[str, str]) -> list[tuple[str, str]]:
-        config = list(self._from_machine())
-        login = self._credentials.login(url) if self._credentials else None
-        scope = re.match(r"https?://[^/]+", url)
-        if login and scope:
-            environment["SM_GIT_USERNAME"], environment["SM_GIT_PASSWORD"] = login
-            config = [pair for pair in config if not pair[0].startswith("credential.")]
-            config += [("credential.helper", ""), (f"credential.{scope.group(0)}.helper", _HELPER)]
-        return config
+    def _access(self, remote: Remote | None) -> Access:
+        return access_for(self._credentials, remote.url) if remote else NOTHING
 
     def _has_helper(self) -> bool:
         """Whether the machine's own credential helper acts."""
@@ -259,35 +196,13 @@ class GitRunner:
         if self._machine_config is None:
             runner = self._runner()
             git_alone = ["env", "-uGIT_DIR", str(runner.GIT_PYTHON_GIT_EXECUTABLE), "-C", "/"]
-            arguments = ["config", "-z", "--includes", "--get-regexp", _COPIED_CONFIG]
+            arguments = ["config", "-z", "--includes", "--get-regexp", COPIED_CONFIG]
             process: Any = runner.execute([*git_alone, *arguments], as_process=True, start_new_session=True)
             with _reaped(process):
                 output, _ = process.communicate(timeout=self._timeout)
             lines = (line.partition("\n") for line in output.decode("utf-8", "surrogateescape").split("\0") if line)
-            self._machine_config = tuple((key, _with_home(key, value)) for key, _, value in lines)
+            self._machine_config = tuple((key, with_home(key, value)) for key, _, value in lines)
         return self._machine_config
-
-
-def _is_kept(name: str, for_helper: bool) -> bool:
-    return bool(_KEPT.fullmatch(name) or (for_helper and _HELPERS_NEED.fullmatch(name)))
-
-
-def _with_home(key: str, value: str) -> str:
-    """Give a credential helper the HOME it was configured for (gitcredentials(7), the forms of a helper)."""
-    if not value or not key.endswith(".helper"):
-        return value
-    home = f"export HOME={shlex.quote(os.path.expanduser('~'))}; "
-    if value.startswith("!"):
-        return "!" + home + value[1:]
-    return "!" + home + (value if os.path.isabs(value) else f"git credential-{value}")
-
-
-def _as_variables(config: Sequence[tuple[str, str]]) -> dict[str, str]:
-    variables = {"GIT_CONFIG_COUNT": str(len(config))}
-    for index, (key, value) in enumerate(config):
-        variables[f"GIT_CONFIG_KEY_{index}"] = key
-        variables[f"GIT_CONFIG_VALUE_{index}"] = value
-    return variables
 
 
 @contextlib.contextmanager
