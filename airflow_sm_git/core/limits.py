@@ -1,4 +1,4 @@
-"""How much a package may hold. What exceeds it is refused early, so that no commit can fill a worker's disk or memory."""
+"""How much a package may hold. What exceeds it is refused early: no commit can fill a worker's disk or memory."""
 
 from __future__ import annotations
 
