@@ -15,19 +15,19 @@ from airflow_sm_git import settings
 from airflow_sm_git.local import daemon
 from tests.airflow_runner import Runner
 from tests.git_server import Repository
+from tests.snippets import CHECKOUT, Page
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-README = (CHECKOUT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-SNIPPETS = {text.partition("\n")[0].removeprefix("# "): text for kind, text in BLOCKS if kind == "python"}
+README = Page("README.md")
+SNIPPETS, COMMANDS = README.snippets, README.commands
 STEPS = {"checkout", "package", "train", "deploy", "predict", "teardown", "report"}
-COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 
 # Where each command of the README is run.
 RUN_ELSEWHERE = {
     "make demo": "tests/end_to_end/test_fresh_clone.py",
     "make test": ".ci/run",
     "pip install .": "tests/end_to_end/test_wheel.py",
+    "airflow connections add my_git --conn-type git --conn-host https://github.com/you/word-language-model "
+    '--conn-password "$GIT_TOKEN"': "tests/test_docs.py",
     "airflow-sm-git sweep --endpoint NAME --delete": "tests/test_cli.py",
 }
 LOCAL = [command for command in COMMANDS if "airflow-sm-git local" in command]
@@ -99,10 +99,10 @@ def test_the_project_of_ones_own_runs_on_the_local_sagemaker(airflow: Runner, tm
 
 
 def test_the_table_of_settings_is_the_one_of_the_code() -> None:
-    section = README.partition("## Settings")[2].partition("\n## ")[0]
+    section = README.text.partition("## Settings")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [setting.name for setting in settings.TABLE]
 
 
 def test_every_file_it_links_to_is_there() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.text):
         assert (CHECKOUT / target).exists(), target
