@@ -3,7 +3,9 @@
 # PYTEST_ARGS   more arguments for pytest, such as: make test PYTEST_ARGS="-k checkout -x"
 # DEMO_ARGS     arguments for `airflow-sm-git demo`
 # BENCH_ARGS    arguments for the benchmarks
+# TEST_WORKERS  processes that the quick tests are spread over; 0 for none, as a debugger wants
 PYTHON ?= python3
+TEST_WORKERS ?= 2
 BIN := .venv/bin
 
 # An activated environment or a PYTHONPATH of the caller's must not decide what runs here.
@@ -15,13 +17,13 @@ demo: set-up
 	$(BIN)/airflow-sm-git demo $(DEMO_ARGS)
 
 test: set-up
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: set-up
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-test-all: set-up
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+# One after the other: several of the slow ones need all of the machine.
+test-all: test test-slow
 
 lint: set-up
 	$(BIN)/ruff check .

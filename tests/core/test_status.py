@@ -28,7 +28,7 @@ def test_an_endpoint_that_does_not_serve_has_failed(status: str) -> None:
     assert phase(ENDPOINT, status) is Phase.FAILED
 
 
-@pytest.mark.parametrize("status", [*ENDPOINT_BUSY, "Deleting"])
+@pytest.mark.parametrize("status", [*sorted(ENDPOINT_BUSY), "Deleting"])
 def test_a_busy_endpoint_is_still_running(status: str) -> None:
     assert phase(ENDPOINT, status) is Phase.RUNNING
 
