@@ -14,11 +14,12 @@ from airflow_sm_git.clients.git_mirror import Mirror, MirrorCache, Refused
 from airflow_sm_git.clients.git_objects import Objects
 from airflow_sm_git.clients.git_package import Content, PackageInfo, package
 from airflow_sm_git.clients.git_process import GitRunner
-from airflow_sm_git.clients.git_reading import holding_commit, read, sturdy
+from airflow_sm_git.clients.git_ranges import NotBefore, Walk, bring_blobs, nearest, walk_back
+from airflow_sm_git.clients.git_reading import having_commit, read, sturdy
 from airflow_sm_git.clients.git_refs import Tip, find_tip
 from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import BadParameter, CommitGone, GitError, RefNotFound
-from airflow_sm_git.core.source import Source, is_full_sha
+from airflow_sm_git.core.source import Source, check_path, is_full_sha
 from airflow_sm_git.core.urls import check_url, web_url
 
 _T = TypeVar("_T")
@@ -72,14 +73,23 @@ class GitClient:
         runner = GitRunner(self._home, allowed_schemes=allowed_schemes, credentials=credentials, timeout=timeout)
         self._cache = MirrorCache(cache_dir / "mirrors", runner, size=cache_size, timeout=timeout)
 
-    def resolve(self, source: Source, *, as_of: datetime | None = None, pinned: str | None = None) -> ResolvedCommit:
+    def resolve(
+        self,
+        source: Source,
+        *,
+        as_of: datetime | None = None,
+        pinned: str | None = None,
+        paths: Sequence[str] = (),
+    ) -> ResolvedCommit:
         """Find the one commit that a source names.
 
         :param source: only its URL, ref and commit are read; credentials are the client's.
         :param as_of: take the last commit on the branch, along first parents, at or before this time (with a zone).
         :param pinned: full SHA to take instead of resolving anything.
-        :raises BadParameter: an ambiguous ref, a commit off its branch, ``as_of`` with something that is no branch.
-        :raises RefNotFound: the remote has no such ref.
+        :param paths: take the last commit, along first parents, that changed one of these files or directories.
+        :raises BadParameter: an ambiguous ref, a commit off its branch, ``as_of`` with something that is no branch,
+            a malformed path.
+        :raises RefNotFound: the remote has no such ref, or no commit changed the paths.
         :raises CommitGone: the remote no longer has the pinned commit.
         :raises RemoteError: the remote cannot be read.
         """
@@ -88,28 +98,49 @@ class GitClient:
             _check_sha("pinned", pinned)
             commit = self._commit(mirror, pinned, _gone(source.url, pinned))
             return _resolved(source.url, source.ref or source.commit or "HEAD", commit)
+        paths = _checked(paths)
         tip = _tip(mirror, source.commit, "commit") if source.commit else _tip(mirror, source.ref)
-        sha = tip.sha
-        if as_of:
-            sha = self._as_of(mirror, tip, as_of)
-        commit = self._commit(mirror, sha, RefNotFound(f"{source.url} has no commit {sha}.", "Has it been pushed?"))
+        _check_time(as_of, tip)
+        if paths:
+            commit = self._last_change(mirror, tip, as_of, paths)
+        else:
+            sha = self._as_of(mirror, tip, as_of) if as_of else tip.sha
+            commit = self._commit(mirror, sha, _unknown(mirror, sha))
         if source.commit and source.ref:
             self._check_on_branch(mirror, commit.commit, _tip(mirror, source.ref))
         return _resolved(source.url, source.ref or tip.name, commit)
 
-    def commits(self, source: Source, limit: int) -> list[ResolvedCommit]:
-        """The newest commits of a branch along first parents, oldest first.
+    def commits(
+        self, source: Source, *, since: str | None = None, limit: int | None = None, paths: Sequence[str] = ()
+    ) -> list[ResolvedCommit]:
+        """The commits of a branch along first parents, oldest first, fetched once for all.
 
-        :param limit: how many at most.
-        :raises BadParameter: the limit is not positive.
+        To package one of them needs no remote for its trees; with ``paths``, nor for what lies below those.
+
+        :param source: its ref, or commit, is the end of the range, which belongs to it.
+        :param since: ref of the commit before the first one, which must come before the end; None for all.
+        :param limit: how many at most, counted from the end; None for all.
+        :param paths: only commits that changed one of these files or directories.
+        :raises BadParameter: the limit is not positive, a malformed path, a range that runs backwards.
         :raises RefNotFound: the remote has no such ref.
         :raises RemoteError: the remote cannot be read.
         """
-        if limit < 1:
+        if limit is not None and limit < 1:
             raise BadParameter("limit", limit, "must be at least 1.")
+        paths = _checked(paths)
         mirror = self._mirror(source.url)
         tip = _tip(mirror, source.commit or source.ref)
-        found = self._with_history(mirror, tip, lambda objects: commits(objects, tip.sha, limit))
+        start = _tip(mirror, since, "since").sha if since else None
+        try:
+            found = self._range(mirror, Walk(tip.sha, limit, start, None, paths))
+        except NotBefore:
+            # Of all refs only the SHA of an annotated tag is not the commit's own.
+            peeled = self._commit(mirror, start or "", _unknown(mirror, start or "")).commit
+            try:
+                found = self._range(mirror, Walk(tip.sha, limit, peeled, None, paths))
+            except NotBefore:
+                problem = f"does not come before {tip.name!r} ({tip.sha})."
+                raise BadParameter("since", since, problem, "Turn the range round, or name a commit on it.") from None
         return [_resolved(source.url, tip.name, commit) for commit in reversed(found)]
 
     def package(
@@ -148,13 +179,34 @@ class GitClient:
 
     def _commit(self, mirror: Mirror, sha: str, missing: GitError) -> CommitInfo:
         def look(kind: str) -> CommitInfo:
-            with holding_commit(mirror, kind, sha) as (objects, infos):
-                commit = sha if infos[sha].kind == "commit" else objects.peel(sha)
-                if commit is None:
-                    raise RefNotFound(f"{sha} is a {infos[sha].kind}, not a commit.", "Name a branch, tag or commit.")
-                return commits(objects, commit, 1)[0]
+            with having_commit(mirror, kind, sha, lambda objects: commits(objects, sha, 1)) as (objects, found):
+                if not found:
+                    what = objects.infos([sha])[sha].kind
+                    raise RefNotFound(f"{sha} is a {what}, not a commit.", "Name a branch, tag or commit.")
+                return found[0]
 
         return read(mirror, sha, missing, look)
+
+    def _last_change(self, mirror: Mirror, tip: Tip, when: datetime | None, paths: tuple[str, ...]) -> CommitInfo:
+        def look(kind: str) -> CommitInfo:
+            found = walk_back(mirror, kind, Walk(tip.sha, 1, before=when, paths=paths))
+            if found:
+                return found[0]
+            until = f" at or before {when.isoformat()}" if when else ""
+            names = " or ".join(map(repr, paths))
+            what = f"No commit of {tip.name!r} ({tip.sha}){until} changed {names}."
+            raise RefNotFound(what, nearest(mirror, kind, tip.sha, paths))
+
+        return read(mirror, tip.sha, _unknown(mirror, tip.sha), look)
+
+    def _range(self, mirror: Mirror, walk: Walk) -> list[CommitInfo]:
+        def look(kind: str) -> list[CommitInfo]:
+            found = walk_back(mirror, kind, walk)
+            if walk.paths:
+                bring_blobs(mirror, kind, [commit.commit for commit in found], walk.paths)
+            return found
+
+        return read(mirror, walk.tip, _unknown(mirror, walk.tip), look)
 
     def _with_history(self, mirror: Mirror, tip: Tip, action: Callable[[Objects], _T]) -> _T:
         def once() -> _T:
@@ -167,10 +219,6 @@ class GitClient:
             raise RefNotFound(f"The remote no longer has {tip.sha}.", "It moved just now: try again.") from None
 
     def _as_of(self, mirror: Mirror, tip: Tip, when: datetime) -> str:
-        if when.tzinfo is None:
-            raise BadParameter("as_of", str(when), "has no time zone.", "Add one, such as +00:00.")
-        if not tip.moves:
-            raise BadParameter("as_of", str(when), f"{tip.name!r} is not a branch: it is the same at all times.")
         found = self._with_history(mirror, tip, lambda objects: last_before(objects, tip.sha, when))
         if found is None:
             raise RefNotFound(f"{tip.name!r} has no commit at or before {when.isoformat()}.", "Choose a later time.")
@@ -183,6 +231,23 @@ class GitClient:
 
 def _tip(mirror: Mirror, ref: str | None, parameter: str = "ref") -> Tip:
     return sturdy(mirror, lambda: find_tip(mirror, ref, parameter))
+
+
+def _check_time(when: datetime | None, tip: Tip) -> None:
+    if when and when.tzinfo is None:
+        raise BadParameter("as_of", str(when), "has no time zone.", "Add one, such as +00:00.")
+    if when and not tip.moves:
+        raise BadParameter("as_of", str(when), f"{tip.name!r} is not a branch: it is the same at all times.")
+
+
+def _checked(paths: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(paths, str):
+        raise BadParameter("paths", paths, "must be a list of paths.", f"Write [{paths!r}].")
+    return tuple(check_path("paths", path) for path in paths)
+
+
+def _unknown(mirror: Mirror, sha: str) -> RefNotFound:
+    return RefNotFound(f"{mirror.url} has no commit {sha}.", "Has it been pushed?")
 
 
 def _resolved(url: str, ref: str, commit: CommitInfo) -> ResolvedCommit:

@@ -22,15 +22,57 @@ class CommitInfo:
     subject: str
 
 
-def commits(objects: Objects, name: str, limit: int, *, first_parent: bool = True) -> list[CommitInfo]:
+def commits(
+    objects: Objects,
+    name: str,
+    limit: int | None,
+    *,
+    since: str | None = None,
+    before: datetime | None = None,
+    paths: Sequence[str] = (),
+) -> list[CommitInfo]:
     """A commit and those before it along first parents, newest first.
 
-    :param limit: how many at most.
+    :param name: commit, or a tag of one; there is no commit in anything else.
+    :param limit: how many at most; None for all.
+    :param since: leave out this commit and all that came before it.
+    :param before: leave out those that were committed after this time.
+    :param paths: take only those that changed one of these, as they are spelt, against their first parent.
     """
-    walk = ["--first-parent"] if first_parent else []
-    output = objects.run(["log", f"--max-count={limit}", *walk, "--no-show-signature", _LOG_FORMAT, name, "--"])
-    fields = output.decode("utf-8", "replace").split("\0")
+    chosen = [f"--max-count={limit}"] if limit is not None else []
+    chosen += [f"--min-age={int(before.timestamp())}"] if before else []
+    chosen += [f"^{since}"] if since else []
+    ask = ["log", "--first-parent", "--no-show-signature", _LOG_FORMAT, *chosen, name, "--", *literal(paths)]
+    fields = objects.run(ask).decode("utf-8", "replace").split("\0")
     return [_commit_info(fields[i : i + 5]) for i in range(0, len(fields) - 5, 5)]
+
+
+def literal(paths: Sequence[str]) -> list[str]:
+    """Pathspecs of which no character has a meaning to git (gitglossary(7), pathspec)."""
+    return [f":(literal){path}" for path in paths]
+
+
+def first_parents(objects: Objects, name: str) -> list[str]:
+    """Full names of a commit and all before it along first parents, newest first."""
+    return objects.run(["rev-list", "--first-parent", name, "--"]).decode().split()
+
+
+def missing_below(objects: Objects, names: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """The blobs below ``paths`` that the trees of some commits name, and that are not here."""
+    stdin = "".join(f"{line}\n" for line in (*names, "--", *literal(paths))).encode("utf-8", "surrogateescape")
+    ask = ["rev-list", "--objects", "--no-object-names", "--no-walk", "--missing=print", "--stdin"]
+    return [line[1:] for line in objects.run(ask, stdin).decode().split() if line.startswith("?")]
+
+
+def names_beside(objects: Objects, commit: str, path: str) -> list[str]:
+    """What lies in the innermost directory that leads to a path and exists; paths from the root."""
+    parent = path
+    while parent:
+        parent = parent.rpartition("/")[0]
+        found = objects.run(["ls-tree", "--name-only", "-z", commit, "--", *([f"{parent}/"] if parent else [])])
+        if found:
+            return [name.decode("utf-8", "surrogateescape") for name in found.split(b"\0") if name]
+    return []
 
 
 def last_before(objects: Objects, tip: str, when: datetime) -> str | None:

@@ -4,7 +4,9 @@
 
     <cache_dir>/home/                   git's HOME, empty
     <cache_dir>/mirrors/<key>.lock      flock: shared to read, exclusive to fetch; never removed
-    <cache_dir>/mirrors/<key>/objects   shallow, blobless: commits fetched by SHA with their trees, then chosen blobs
+    <cache_dir>/mirrors/<key>/size      bytes that the mirror took after its last fetch
+    <cache_dir>/mirrors/<key>/objects   blobless: commits fetched by SHA with their trees, as deep as was needed, then
+                                        chosen blobs
     <cache_dir>/mirrors/<key>/history   commits alone, never shallow: for short SHAs, times and ranges
     <cache_dir>/mirrors/<key>/full      everything: only for remotes that do not serve commits by SHA
 """
@@ -15,13 +17,17 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from airflow_sm_git.clients.git_environment import Remote
+from airflow_sm_git.clients.git_fetch import Fetcher, has_whole_history
 from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, Objects
 from airflow_sm_git.clients.git_process import CommandFailed, GitRunner
 from airflow_sm_git.core.errors import GitError, RemoteError
@@ -31,7 +37,10 @@ _HEAD = "ref: refs/heads/none\n"
 _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 _FILTERS = {"objects": "blob:none", "history": "tree:0", "full": None}
 _MOST_PACKS = 500
-_FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+# All that git and we put into a repository. Anything else (commondir, hooks, info/grafts) makes it somebody else's.
+_NAMES = frozenset({"HEAD", "config", "objects", "refs", "packed-refs", "shallow", "whole"})
+_LEFTOVER = re.compile(r"\.lock$|^shallow_")  # of a git that was killed
+_T = TypeVar("_T")
 
 
 class Refused(Exception):
@@ -87,7 +96,7 @@ class MirrorCache:
     def evict(self, keep: Path) -> None:
         """Remove the least recently used mirrors until the rest fits; those in use stay."""
         mirrors = sorted((m for m in self._directory.iterdir() if m.is_dir()), key=_last_used)
-        sizes = {mirror: _disk_usage(mirror) for mirror in mirrors}
+        sizes = {mirror: _size(mirror) for mirror in mirrors}
         total = sum(sizes.values())
         for mirror in mirrors:
             if total <= self._size:
@@ -95,7 +104,7 @@ class MirrorCache:
             if mirror == keep:
                 continue
             with contextlib.suppress(BlockingIOError), self.locked(mirror, exclusive=True, wait=False):
-                shutil.rmtree(mirror, ignore_errors=True)
+                _remove(mirror)
                 total -= sizes[mirror]
 
 
@@ -113,35 +122,59 @@ class Mirror:
         self.url = url
 
     @contextlib.contextmanager
-    def holding(
-        self, kind: str, wanted: Collection[str], fetch: Callable[[Fetcher], None]
-    ) -> Iterator[tuple[Objects, dict[str, ObjectInfo]]]:
-        """Hold a repository of the mirror that has all ``wanted`` objects; nobody changes it meanwhile.
+    def having(
+        self, kind: str, look: Callable[[Objects], _T | None], fetch: Callable[[Fetcher], None]
+    ) -> Iterator[tuple[Objects, _T]]:
+        """Hold a repository of the mirror that has what is looked for; nobody changes it meanwhile.
 
         :param kind: ``objects``, ``history`` or ``full``.
-        :param wanted: full object names.
-        :param fetch: brings them if they are missing.
-        :raises Refused: the remote will not give one by name.
+        :param look: finds it; None, or a command that fails, means that it is not there.
+        :param fetch: brings it then.
+        :raises Refused: the remote will not give an object by name.
         :raises RemoteError: the remote cannot be read.
         """
         for attempt in range(3):
             with self._cache.locked(self.path, exclusive=False):
-                held = self._look(kind, wanted)
-                if held:
-                    yield held
+                found = self._look(kind, look)
+                if found is not None:
+                    yield Objects(self._runner, self.path / kind), found
                     return
             with self._cache.locked(self.path, exclusive=True) as lock:
                 # Fetched, and still missing: what lies there hides what was fetched.
                 self._prepare(kind, afresh=attempt > 0)
-                if not self._look(kind, wanted):
+                if self._look(kind, look) is None:
                     self._fetch(kind, lock, fetch)
             self._cache.evict(self.path)
         raise GitError(f"The mirror of {self.url} does not keep what is fetched into it.", "Is the disk full?")
 
+    def holding(
+        self, kind: str, wanted: Collection[str], fetch: Callable[[Fetcher], None]
+    ) -> contextlib.AbstractContextManager[tuple[Objects, dict[str, ObjectInfo]]]:
+        """Hold a repository of the mirror that has all ``wanted`` objects (full names); see :meth:`having`."""
+        return self.having(kind, partial(_all_infos, wanted), fetch)
+
     def holds(self, kind: str, wanted: Collection[str]) -> bool:
         """Whether all ``wanted`` objects are here already."""
         with self._cache.locked(self.path, exclusive=False):
-            return self._look(kind, wanted) is not None
+            return self._look(kind, partial(_all_infos, wanted)) is not None
+
+    def cut(self, kind: str) -> set[str]:
+        """The commits of a repository whose parents were not fetched (gitglossary(7), shallow repository)."""
+        try:
+            return set((self.path / kind / "shallow").read_text().split())
+        except FileNotFoundError:
+            return set()
+
+    def has_whole_history(self, kind: str) -> bool:
+        """Whether some tip was once fetched with all its history."""
+        return has_whole_history(self.path / kind)
+
+    def adopt(self, kind: str, other: str) -> None:
+        """Take what lies in one repository for another, whose content it proved to have."""
+        with self._cache.locked(self.path, exclusive=True):
+            if (self.path / kind).is_dir():
+                _remove(self.path / other)
+                (self.path / kind).rename(self.path / other)
 
     def update(self, kind: str, fetch: Callable[[Fetcher], None]) -> None:
         """Fetch, whatever is here already.
@@ -165,7 +198,7 @@ class Mirror:
     def rebuild(self) -> None:
         """Throw everything away; the next use fetches again."""
         with self._cache.locked(self.path, exclusive=True):
-            shutil.rmtree(self.path, ignore_errors=True)
+            _remove(self.path)
 
     def list_remote(self, *patterns: str) -> dict[str, str]:
         """What the remote calls its refs: object names by ref, ``ref^{}`` for what a tag points to.
@@ -188,25 +221,23 @@ class Mirror:
                 refs[name] = value
         return refs
 
-    def _look(self, kind: str, wanted: Collection[str]) -> tuple[Objects, dict[str, ObjectInfo]] | None:
+    def _look(self, kind: str, look: Callable[[Objects], _T | None]) -> _T | None:
         directory = self.path / kind
         if not _is_sound(directory):
             return None
-        objects = Objects(self._runner, directory)
         try:
-            infos = objects.infos(wanted)
+            found = look(Objects(self._runner, directory))
         except BrokenMirror:
             return None
-        if len(infos) < len(set(wanted)):
-            return None
-        os.utime(self.path)
-        return objects, infos
+        if found is not None:
+            os.utime(self.path)
+        return found
 
     def _prepare(self, kind: str, *, afresh: bool) -> None:
         """Make a sound, perhaps empty, repository. Under the exclusive lock no git is at work in it."""
         directory = self.path / kind
         if afresh or not _is_sound(directory) or len(list(directory.glob("objects/pack/*.pack"))) > _MOST_PACKS:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
             self.path.mkdir(mode=0o700, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix="new-", dir=self.path))
             for name in ("objects/pack", "refs/heads"):
@@ -214,10 +245,11 @@ class Mirror:
             (fresh / "HEAD").write_text(_HEAD)
             (fresh / "config").write_text(_CONFIG)
             fresh.rename(directory)
-        for leftover in (*directory.rglob("*.lock"), *directory.glob("objects/pack/tmp_*")):
-            leftover.unlink(missing_ok=True)
+        for pattern in ("**/*.lock", "objects/**/tmp_*", "objects/pack/*.keep", "shallow_*"):
+            for leftover in directory.glob(pattern):
+                _remove(leftover)
         for leftover in self.path.glob("new-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover)
 
     def _fetch(self, kind: str, lock: int, fetch: Callable[[Fetcher], None]) -> None:
         fetcher = Fetcher(self._runner, self.path / kind, Remote(self.url, _FILTERS[kind]), lock)
@@ -233,50 +265,31 @@ class Mirror:
                 fetch(fetcher)
             except CommandFailed as again:
                 raise again.explained(self.url) from again
+        finally:
+            (self.path / "size").write_text(str(_disk_usage(self.path)))
 
 
-class Fetcher:
-    """Brings objects into one repository of a mirror."""
-
-    def __init__(self, runner: GitRunner, directory: Path, remote: Remote, lock: int) -> None:
-        self._runner = runner
-        self._directory = directory
-        self._remote = remote
-        self._lock = lock
-
-    def commits(self, names: Collection[str]) -> None:
-        """Commits (or tags) by SHA, without their parents."""
-        refspecs = [f"{name}:refs/pins/{name}" for name in names]
-        self._run([*_FETCH, "--depth=1", *self._filter(), "origin", *refspecs])
-
-    def history(self, names: Collection[str]) -> None:
-        """Commits by SHA with all that came before them."""
-        self._run([*_FETCH, *self._filter(), "origin", *(f"{name}:refs/pins/{name}" for name in names)])
-
-    def refs(self, *patterns: str) -> None:
-        """Refs with all their history; what is gone from the remote goes here."""
-        self._run([*_FETCH, "--prune", *self._filter(), "origin", *(f"+{ref}:{ref}" for ref in patterns)])
-
-    def blobs(self, names: Collection[str]) -> None:
-        """Blobs by name, in one batch: what git itself does when a blobless clone lacks some."""
-        stdin = "".join(f"{name}\n" for name in names).encode()
-        # noop: the commits we have must not make the remote believe that we have their blobs.
-        arguments = ["-c", "fetch.negotiationAlgorithm=noop", *_FETCH, *self._filter(), "--stdin", "origin"]
-        self._run(arguments, stdin)
-
-    def _filter(self) -> list[str]:
-        return [f"--filter={self._remote.object_filter}"] if self._remote.object_filter else []
-
-    def _run(self, arguments: list[str], stdin: bytes = b"") -> None:
-        self._runner.run(self._directory, arguments, remote=self._remote, stdin=stdin, keep_open=[self._lock])
+def _all_infos(wanted: Collection[str], objects: Objects) -> dict[str, ObjectInfo] | None:
+    infos = objects.infos(wanted)
+    return infos if len(infos) == len(set(wanted)) else None
 
 
 def _is_sound(directory: Path) -> bool:
-    """Whether a repository is one of ours: its HEAD and configuration are what we wrote."""
+    """Whether a repository is one of ours: what git reads before it does anything is what we wrote."""
     try:
+        names = {name for name in os.listdir(directory) if not _LEFTOVER.search(name)}
+        if names - _NAMES or (directory / "objects/info/alternates").exists():
+            return False
         return (directory / "HEAD").read_text() == _HEAD and (directory / "config").read_text() == _CONFIG
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _last_used(mirror: Path) -> float:
@@ -284,6 +297,13 @@ def _last_used(mirror: Path) -> float:
         return mirror.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _size(mirror: Path) -> int:
+    try:
+        return int((mirror / "size").read_text())
+    except (OSError, ValueError):  # never fetched into to the end
+        return _disk_usage(mirror)
 
 
 def _disk_usage(directory: Path) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
+from airflow_sm_git.clients.git_fetch import EVERYTHING, Fetcher
 from airflow_sm_git.clients.git_mirror import Mirror, Refused
 from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, Objects
 from airflow_sm_git.core.errors import GitError
 
-EVERYTHING = ("refs/heads/*", "refs/tags/*")
 _T = TypeVar("_T")
 
 
@@ -25,12 +26,19 @@ def read(mirror: Mirror, sha: str, missing: GitError, action: Callable[[str], _T
             try:
                 return action("objects")
             except Refused:
-                mirror.update("history", lambda fetcher: fetcher.refs(*EVERYTHING))
-                if not mirror.holds("history", [sha]):
-                    raise missing from None
+                _find_by_ref(mirror, sha, missing)
         return action("full")
 
     return sturdy(mirror, once)
+
+
+def _find_by_ref(mirror: Mirror, sha: str, missing: GitError) -> None:
+    """Look for a commit in all that refs lead to: the commits alone, before everything is fetched for its sake."""
+    mirror.update("history", lambda fetcher: fetcher.refs(*EVERYTHING))
+    if not mirror.holds("history", [sha]):
+        raise missing from None
+    if mirror.holds("history", [f"{sha}^{{tree}}"]):  # the remote filters nothing: everything is here already
+        mirror.adopt("history", "full")
 
 
 def sturdy(mirror: Mirror, action: Callable[[], _T]) -> _T:
@@ -45,10 +53,25 @@ def sturdy(mirror: Mirror, action: Callable[[], _T]) -> _T:
         raise GitError(f"What git fetched cannot be read: {error}", "Is the disk full or failing?") from error
 
 
+def having_commit(
+    mirror: Mirror, kind: str, sha: str, look: Callable[[Objects], _T | None]
+) -> AbstractContextManager[tuple[Objects, _T]]:
+    """Hold the repository of a kind that has a commit (or tag), fetching it if need be.
+
+    :param look: reads something of the commit, and so finds out whether it is there.
+    """
+    return mirror.having(kind, look, partial(_bring, kind, sha))
+
+
 def holding_commit(
     mirror: Mirror, kind: str, sha: str
 ) -> AbstractContextManager[tuple[Objects, dict[str, ObjectInfo]]]:
     """Hold the repository of a kind that has a commit (or tag), fetching it if need be."""
+    return mirror.holding(kind, [sha], partial(_bring, kind, sha))
+
+
+def _bring(kind: str, sha: str, fetcher: Fetcher) -> None:
     if kind == "full":
-        return mirror.holding(kind, [sha], lambda fetcher: fetcher.refs(*EVERYTHING))
-    return mirror.holding(kind, [sha], lambda fetcher: fetcher.commits([sha]))
+        fetcher.refs(*EVERYTHING)
+    else:
+        fetcher.commits([sha])

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from airflow_sm_git.clients.git_fetch import EVERYTHING
 from airflow_sm_git.clients.git_history import commits_like
 from airflow_sm_git.clients.git_mirror import Mirror
-from airflow_sm_git.clients.git_reading import EVERYTHING
 from airflow_sm_git.core.errors import BadParameter, NotSupported, RefNotFound
 from airflow_sm_git.core.source import is_full_sha, is_short_sha
 

@@ -71,7 +71,7 @@ def commit_range(
     :return: full SHAs, oldest first.
     """
     source = read_source(repo, ref, git_config, git_conn_id)
-    return [commit.commit for commit in git_client(source.credentials).commits(source, limit)]
+    return [commit.commit for commit in git_client(source.credentials).commits(source, limit=limit)]
 
 
 def _connection(git_conn_id: str) -> tuple[Credentials | None, str | None]:

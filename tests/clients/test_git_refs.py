@@ -130,12 +130,12 @@ def test_the_newest_commits_come_oldest_first_along_first_parents(repository: Re
     second = repository.commit({"x": b"2"})
     side = repository.commit({"side": b""}, branch="side", start=first)
     merge = repository.commit({"x": b"3"}, merge=side)
-    commits = client.commits(Source(repository.url), 2)
+    commits = client.commits(Source(repository.url), limit=2)
     assert [commit.commit for commit in commits] == [second, merge]
-    assert [commit.commit for commit in client.commits(Source(repository.url), 99)] == [first, second, merge]
+    assert [commit.commit for commit in client.commits(Source(repository.url), limit=99)] == [first, second, merge]
     assert commits[0] == replace(client.resolve(Source(repository.url, second[:8])), ref="main")
     with pytest.raises(BadParameter, match="limit=0"):
-        client.commits(Source(repository.url), 0)
+        client.commits(Source(repository.url), limit=0)
 
 
 def test_a_commit_must_be_on_the_branch_that_is_given_with_it(repository: Repository, client: GitClient) -> None:
