@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import gzip
 import os
+import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,17 +144,38 @@ class GitServer:
 
     :param login: user name and password to insist on.
     :param old: speak protocol version 0, where git does keep back commits that no ref names.
+    :param bearer: token to insist on.
+    :param scheme: ``http``, or ``https`` behind TLS.
+    :param redirect: the root of another server, to send everybody to.
+    :param broken: answer every request that is let in with an internal error.
     """
 
     port: int
     login: tuple[str, str] | None = None
     old: bool = False
+    bearer: str | None = None
+    scheme: str = "http"
+    redirect: str | None = None
+    broken: bool = False
     requests: list[Request] = field(default_factory=list)
     stalled: threading.Event | None = None
 
     def url(self, name: str) -> str:
         """Where clients find the repository ``name``."""
-        return f"http://127.0.0.1:{self.port}/{name}"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{name}"
+
+    @property
+    def authorizations(self) -> set[str | None]:
+        """What clients sent as the header Authorization, and None for those that sent none."""
+        return {request.authorization for request in self.requests}
+
+    def challenge(self, authorization: str | None) -> dict[str, str]:
+        """The header that asks a client for another login; empty if it may come in."""
+        if self.bearer and authorization != f"Bearer {self.bearer}":
+            return {"WWW-Authenticate": 'Bearer realm="git"'}
+        if self.login and authorization != _basic(*self.login):
+            return {"WWW-Authenticate": 'Basic realm="git"'}
+        return {}
 
     @property
     def sent(self) -> int:
@@ -166,11 +189,19 @@ class GitServer:
 
 
 @contextmanager
-def serve(root: Path, *, login: tuple[str, str] | None = None, old: bool = False) -> Iterator[GitServer]:
-    """Serve the bare repositories below ``root`` on a free port of loopback."""
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    httpd.daemon_threads = True
+def serve(
+    root: Path, *, login: tuple[str, str] | None = None, old: bool = False, tls: ssl.SSLContext | None = None
+) -> Iterator[GitServer]:
+    """Serve the bare repositories below ``root`` on a free port of loopback.
+
+    :param tls: the server's certificate, to speak HTTPS.
+    """
+    httpd = _Server(("127.0.0.1", 0), _Handler)
     server = GitServer(httpd.server_address[1], login, old)
+    if tls:
+        server.scheme = "https"
+        # The handshake is left to the thread of the connection: a client that stalls in it holds nobody else up.
+        httpd.socket = tls.wrap_socket(httpd.socket, server_side=True, do_handshake_on_connect=False)
     httpd.root, httpd.git = root, server  # type: ignore[attr-defined]
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -182,6 +213,15 @@ def serve(root: Path, *, login: tuple[str, str] | None = None, old: bool = False
         httpd.shutdown()
         httpd.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Let a client go that hangs up, or that does not trust the certificate; say what else went wrong."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -213,8 +253,14 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append(request)
         if server.stalled and self.command == "POST":
             server.stalled.wait()
-        if server.login and request.authorization != _basic(*server.login):
-            self._send(request, 401, {"WWW-Authenticate": 'Basic realm="git"'}, b"who are you?\n")
+        if server.redirect:
+            self._send(request, 302, {"Location": server.redirect + self.path}, b"")
+            return
+        if challenge := server.challenge(request.authorization):
+            self._send(request, 401, challenge, b"who are you?\n")
+            return
+        if server.broken:
+            self._send(request, 500, {}, b"this server is broken\n")
             return
         head, _, content = self._backend(server, plain).partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)

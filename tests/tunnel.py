@@ -45,7 +45,7 @@ def tunnel(port: int, tls: ssl.SSLContext | None = None) -> Iterator[Tunnel]:
                     far = socket.create_connection(("127.0.0.1", port))
                     sockets.extend((near, far))
                     for source, target, keep in ((near, far, opened.heard), (far, near, None)):
-                        thread = threading.Thread(target=_pump, args=(source, target, keep))
+                        thread = threading.Thread(target=pump, args=(source, target, keep))
                         threads.append(thread)
                         thread.start()
 
@@ -62,7 +62,8 @@ def tunnel(port: int, tls: ssl.SSLContext | None = None) -> Iterator[Tunnel]:
             thread.join(10)
 
 
-def _pump(source: socket.socket, target: socket.socket, keep: bytearray | None) -> None:
+def pump(source: socket.socket, target: socket.socket, keep: bytearray | None) -> None:
+    """Pass on what one side says until it ends."""
     with suppress(OSError):
         while data := source.recv(65536):
             if keep is not None:
@@ -72,8 +73,9 @@ def _pump(source: socket.socket, target: socket.socket, keep: bytearray | None) 
         target.shutdown(socket.SHUT_WR)
 
 
-def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A certificate of 127.0.0.1 that only its own file vouches for; a server's context, and the file."""
+def certificate(folder: Path, *hosts: str) -> tuple[ssl.SSLContext, Path]:
+    """A certificate of 127.0.0.1, and of more hosts, that only its own file vouches for; a server's context, and the
+    file."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -81,6 +83,7 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    names: list[x509.GeneralName] = [x509.IPAddress(ip_address("127.0.0.1")), *(x509.DNSName(host) for host in hosts)]
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -90,7 +93,7 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )

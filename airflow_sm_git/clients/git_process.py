@@ -50,6 +50,7 @@ _UNREACHABLE = re.compile(
     r"|not valid: is this a git repository|invalid index-pack output",
     re.IGNORECASE,
 )
+_UNTRUSTED = re.compile(r"certificate|SSL_CTX_load_verify_locations|CAfile", re.IGNORECASE)
 _BROKEN_HERE = re.compile(
     r"^(error|fatal): (packfile|index file|object|bad object|loose object|unable to (read|open|create)|inflate"
     r"|bad config|cannot (lock|open)|missing|improper|not a git repository)",
@@ -88,6 +89,12 @@ class CommandFailed(Exception):
         if _WANTS_LOGIN.search(self.stderr):
             remedy = "Give credentials that may read it (git_conn_id, or git_config's token)."
             return AuthenticationFailed(f"{url} does not let us in: {said}.", remedy)
+        if _UNTRUSTED.search(self.stderr):
+            remedy = (
+                "Name the file with your certificate authority as http.sslCAInfo in the git configuration of the"
+                " worker's user, or in the worker's variable GIT_SSL_CAINFO."
+            )
+            return RemoteError(f"The certificate of {url} is not trusted: {said}.", remedy)
         return RemoteError(f"git could not read {url}: {said}.", "Check the URL, the network and the remote.")
 
 
