@@ -7,7 +7,7 @@ Airflow 3.0.6 is constrained to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from airflow_sm_git.clients.git import GitClient
 from airflow_sm_git.compat import BaseHook, mask_secret
 from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import BadParameter, NotSupported
+from airflow_sm_git.core.ranges import CommitRange, parse_range
 from airflow_sm_git.core.source import Source, parse_source
 from airflow_sm_git.core.urls import check_url
 
@@ -57,21 +58,42 @@ def git_client(credentials: Credentials | None = None) -> GitClient:
 
 
 def commit_range(
+    commits: str | None = None,
     *,
     repo: str | None = None,
     ref: str | None = None,
-    limit: int,
+    limit: int | None = None,
+    paths: Sequence[str] = (),
     git_config: Mapping[str, Any] | None = None,
     git_conn_id: str | None = None,
 ) -> list[str]:
-    """The newest commits of a branch along first parents, to map a chain over; fetched once for all.
+    """The commits of a range along first parents, to map a chain over; fetched once for all.
 
-    :param repo, ref, git_config, git_conn_id: as `GitCheckoutOperator`'s.
-    :param limit: how many at most.
-    :return: full SHAs, oldest first.
+    To package one of them on the same machine needs no remote for its trees; with ``paths``, nor for what lies there.
+
+    :param commits: ``A..B``: those after A, up to and with B, any refs; ``A..``: up to the default branch. Or a ref.
+    :param repo, git_config, git_conn_id: as `GitCheckoutOperator`'s.
+    :param ref: a branch, tag or SHA in place of ``commits``.
+    :param limit: take the newest ones, so many at most. Without a start there must be one.
+    :param paths: take only commits that changed one of these files or directories; give what will be packaged.
+    :return: full SHAs, oldest first; none, if there is nothing after A.
+    :raises BadParameter: no start and no limit, a malformed range, a start that does not come before the end.
+    :raises RefNotFound: the remote has no such ref.
     """
-    source = read_source(repo, ref, git_config, git_conn_id)
-    return [commit.commit for commit in git_client(source.credentials).commits(source, limit=limit)]
+    if commits is not None and ref is not None:
+        raise BadParameter("commits", commits, "given together with ref.", "Give one of the two.")
+    wanted = parse_range(commits) if commits is not None else CommitRange(None, ref or None)
+    source = read_source(repo, None if git_config else wanted.ref, git_config, git_conn_id)
+    if git_config and wanted != CommitRange(None, None):
+        if source.ref or source.commit:
+            remedy = "Leave out 'branch' and 'commit'."
+            raise BadParameter("commits", commits or ref, "given together with git_config's own.", remedy)
+        source = replace(source, ref=wanted.ref)
+    if wanted.since is None and limit is None:
+        remedy = "Give limit, or a start: 'A..B'."
+        raise BadParameter("limit", limit, "a whole history is too much to map over.", remedy)
+    found = git_client(source.credentials).commits(source, since=wanted.since, limit=limit, paths=paths)
+    return [commit.commit for commit in found]
 
 
 def _connection(git_conn_id: str) -> tuple[Credentials | None, str | None]:

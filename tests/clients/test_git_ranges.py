@@ -10,6 +10,7 @@ import pytest
 from airflow_sm_git.clients.git import GitClient
 from airflow_sm_git.core.errors import BadParameter, RefNotFound
 from airflow_sm_git.core.source import Source
+from tests.clients.packaging import package
 from tests.git_server import FIRST_COMMIT, GitServer, Repository
 
 
@@ -115,3 +116,98 @@ def test_a_tip_that_moved_costs_its_new_commits_alone(
     assert client.resolve(source, paths=["often"]).commit == new
     assert client.resolve(source, paths=["seldom"]).subject == "commit 11"
     assert server.sent - before < 4000
+
+
+def shas_of(client: GitClient, url: str, ref: str | None = None, **options: object) -> list[str]:
+    return [found.commit for found in client.commits(Source(url, ref), **options)]  # type: ignore[arg-type]
+
+
+def test_a_range_leaves_out_its_start_and_takes_its_end_oldest_first(repository: Repository, client: GitClient) -> None:
+    shas = repository.commits([{"x": b"%d" % n} for n in range(6)])
+    repository.tag("light", shas[1])
+    repository.tag("noted", shas[1], annotated=True)
+    tag = repository.sha("refs/tags/noted")
+    for since in ("light", "noted", "refs/tags/light", shas[1], shas[1][:8], tag):
+        assert shas_of(client, repository.url, since=since) == shas[2:], since
+        assert shas_of(client, repository.url, shas[4], since=since) == shas[2:5], since
+    assert shas_of(client, repository.url, "noted") == shas[:2]
+    assert shas_of(client, repository.url, since="light", limit=2) == shas[4:]
+    assert shas_of(client, repository.url, since="main") == []
+    described = client.commits(Source(repository.url, "main"), since=shas[4])
+    assert described == [client.resolve(Source(repository.url, "main"))]
+
+
+def test_a_range_follows_first_parents_from_a_start_on_the_branch_or_merged_into_it(
+    repository: Repository, client: GitClient
+) -> None:
+    first = repository.commit({"x": b"1"})
+    side = repository.commit({"side": b"1"}, branch="side", start=first)
+    second = repository.commit({"x": b"2"})
+    merge = repository.commit({"side": b"1"}, merge=side)
+    last = repository.commit({"x": b"4"})
+    assert shas_of(client, repository.url, since=first) == [second, merge, last]
+    assert shas_of(client, repository.url, since=side) == [second, merge, last]
+    assert shas_of(client, repository.url, since=first, paths=["side"]) == [merge]
+
+
+def test_a_start_that_does_not_come_before_the_end_is_refused(repository: Repository, client: GitClient) -> None:
+    shas = repository.commits([{"x": b"%d" % n} for n in range(3)])
+    other = repository.commit({"y": b""}, branch="other", start=shas[0])
+    for since in (shas[2], other, "other"):
+        with pytest.raises(BadParameter, match=rf"since='{since}'.* does not come before '{shas[1]}'.*Turn"):
+            client.commits(Source(repository.url, shas[1]), since=since)
+    with pytest.raises(RefNotFound, match="no commit " + "a" * 40):
+        client.commits(Source(repository.url), since="a" * 40)
+    with pytest.raises(RefNotFound, match="'mian'"):
+        client.commits(Source(repository.url), since="mian")
+
+
+def test_a_range_over_paths_takes_what_changed_them_however_long_ago(
+    repository: Repository, server: GitServer, client: GitClient
+) -> None:
+    shas = long_history(repository)
+    often = shas[0::3]
+    url = server.url("models.git")
+    assert shas_of(client, url, limit=50, paths=["often"]) == often[-50:]
+    assert server.packs == 2
+    assert shas_of(client, url, limit=300, paths=["often"]) == often[-300:]
+    assert shas_of(client, url, limit=300, paths=["often", "seldom"]) == often[-300:]
+    assert shas_of(client, url, since=shas[5], limit=500, paths=["often", "seldom"]) == [
+        sha for sha in shas[6:] if sha in often or sha == shas[10]
+    ]
+
+
+def changing(count: int) -> list[dict[str, bytes]]:
+    """Commits that each change one of three files of ``src``, and something beside it."""
+    attributes = {"src/train.py": b"print()", ".gitattributes": b"*.txt text", "src/deep/.gitattributes": b"x text"}
+    changes = [{f"src/deep/{n % 3}.txt": b"%d" % n * 50, "data.bin": bytes([n % 256]) * 5000} for n in range(count)]
+    return [attributes | changes[0], *changes[1:]]
+
+
+def test_after_a_range_over_paths_packages_of_them_ask_for_nothing_more(
+    repository: Repository, server: GitServer, client: GitClient
+) -> None:
+    shas = repository.commits(changing(120))
+    url = server.url("models.git")
+    assert shas_of(client, url, limit=100, paths=["src"]) == shas[20:]
+    assert server.packs == 2  # commits with their trees, and the blobs
+    asked, sent = len(server.requests), server.sent
+    digests = {package(client, url, sha)[0].digest for sha in shas[-100::9]}
+    assert len(digests) == 12
+    assert package(client, url, shas[-1], source_dir="src/deep", entry_point="0.txt")[0].file_count == 4
+    assert package(client, url, shas[-1], source_dir=None, entry_point="src/train.py")[0].file_count == 1
+    assert (len(server.requests), server.sent) == (asked, sent)
+    assert sent < 200_000, "blobs beside the paths came too"
+
+
+def test_after_a_range_without_paths_packages_ask_for_their_blobs_alone(
+    repository: Repository, server: GitServer, client: GitClient
+) -> None:
+    shas = repository.commits(changing(30))
+    url = server.url("models.git")
+    assert shas_of(client, url, limit=10) == shas[-10:]
+    assert server.packs == 1
+    package(client, url, shas[-5])
+    assert server.packs == 2
+    assert shas_of(client, url, since=shas[-8], limit=5) == shas[-5:]
+    assert server.packs == 2
