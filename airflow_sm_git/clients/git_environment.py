@@ -54,16 +54,18 @@ class Remote:
 class Access:
     """What lets one git command in at a remote, beyond its configuration.
 
-    :param config: further configuration of git.
+    :param config: further configuration of git; secrets may be in it.
     :param environment: further environment variables; secrets may be in them.
     :param command: what to put in front of git, such as a program that gives it an ssh-agent.
     :param replaces_helpers: whether the machine's own credential helpers must not act.
+    :param remedy: what to do if the remote does not let us in.
     """
 
-    config: tuple[tuple[str, str], ...] = ()
+    config: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     command: tuple[str, ...] = ()
     replaces_helpers: bool = False
+    remedy: str = "Give credentials that may read it (git_conn_id, or git_config's token)."
 
 
 NOTHING = Access()

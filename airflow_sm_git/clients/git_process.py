@@ -63,12 +63,14 @@ class CommandFailed(Exception):
 
     :param code: its status.
     :param stderr: what it said, without secrets.
+    :param remedy: what to do if the remote did not let us in.
     """
 
-    def __init__(self, code: int, stderr: str) -> None:
-        super().__init__(code, stderr)
+    def __init__(self, code: int, stderr: str, remedy: str = NOTHING.remedy) -> None:
+        super().__init__(code, stderr, remedy)
         self.code = code
         self.stderr = stderr
+        self.remedy = remedy
 
     @property
     def refuses_commit(self) -> bool:
@@ -87,8 +89,7 @@ class CommandFailed(Exception):
         lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
         said = " / ".join(lines[-3:]) or f"git ended with status {self.code}"
         if _WANTS_LOGIN.search(self.stderr):
-            remedy = "Give credentials that may read it (git_conn_id, or git_config's token)."
-            return AuthenticationFailed(f"{url} does not let us in: {said}.", remedy)
+            return AuthenticationFailed(f"{url} does not let us in: {said}.", self.remedy)
         if _UNTRUSTED.search(self.stderr):
             remedy = (
                 "Name the file with your certificate authority as http.sslCAInfo in the git configuration of the"
@@ -134,7 +135,8 @@ class GitRunner:
         :raises CommandFailed: another status than 0.
         :raises RemoteError: no end within the timeout; the whole process group is gone then.
         """
-        process = self._start(repository, arguments, remote, keep_open)
+        access = self._access(remote)
+        process = self._start(repository, arguments, remote, access, keep_open)
         with _reaped(process):
             try:
                 output, errors = process.communicate(stdin, timeout=self._timeout)
@@ -143,13 +145,13 @@ class GitRunner:
                 what = f"git {arguments[0]} on {where} took longer than {self._timeout:g} s and was stopped."
                 raise RemoteError(what, "Try again, or raise the timeout.") from error
         if process.returncode:
-            raise CommandFailed(process.returncode, self._redacted(errors))
+            raise CommandFailed(process.returncode, self._redacted(errors), access.remedy)
         return bytes(output)
 
     @contextlib.contextmanager
     def open(self, repository: Path, arguments: Sequence[str]) -> Iterator[Any]:
         """Run a local command to talk to through its ``stdin`` and ``stdout``; it is gone afterwards."""
-        process = self._start(repository, arguments, None, ())
+        process = self._start(repository, arguments, None, NOTHING, ())
         with _reaped(process):
             yield process
 
@@ -157,10 +159,14 @@ class GitRunner:
         return redact(text.decode("utf-8", "replace"), self._credentials.secrets() if self._credentials else ())
 
     def _start(
-        self, repository: Path | None, arguments: Sequence[str], remote: Remote | None, keep_open: Sequence[int]
+        self,
+        repository: Path | None,
+        arguments: Sequence[str],
+        remote: Remote | None,
+        access: Access,
+        keep_open: Sequence[int],
     ) -> Any:
         runner = self._runner()
-        access = self._access(remote)
         machine_config = self._from_machine() if remote else ()
         variables = environment(self._home, self._allowed_schemes, machine_config, remote, access)
         # GitPython adds to the environment it inherits and cannot take away from it; env(1) can.

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.urls import is_codecommit, is_ssh
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Login(Protocol):
+    """Any way to be let in at a remote."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must never be shown: to be redacted and masked."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +28,26 @@ class Credentials:
     :param username: user name, or None: with a token the one that the host expects is used.
     :param password: password that goes with ``username``.
     :param token: access token; it wins over ``password``.
+    :param scheme: how the token is sent: ``basic`` as the password of a user (RFC 7617), ``bearer`` by itself
+        (RFC 6750).
+    :raises BadParameter: a control character in one of them, which git's credential protocol would take for more
+        answers than one (git-credential(1), "INPUT/OUTPUT FORMAT"); or ``bearer`` without a token.
     """
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    scheme: Literal["basic", "bearer"] = "basic"
+
+    def __post_init__(self) -> None:
+        for name in ("username", "password", "token"):
+            if _CONTROL.search(getattr(self, name) or ""):
+                remedy = "Take it out; the end of a file's last line often gets in."
+                raise BadParameter(name, "***", "has a line end or another control character.", remedy)
+        if self.scheme not in ("basic", "bearer"):
+            raise BadParameter("auth_scheme", self.scheme, "must be 'basic' or 'bearer'.")
+        if self.scheme == "bearer" and not self.token:
+            raise BadParameter("auth_scheme", self.scheme, "needs a token.", "Give one as the connection's password.")
 
     def secrets(self) -> tuple[str, ...]:
         """Everything that must never be shown: to be redacted and masked."""
@@ -57,7 +83,7 @@ def read_credentials(url: str, git_config: Mapping[str, object]) -> tuple[Creden
     notes: list[str] = []
     if is_ssh(url):
         if username or password or token:
-            notes.append("username, password and token are ignored: SSH uses a key.")
+            notes.append(f"{_named(username, password, token)} ignored: SSH uses a key.")
         return None, tuple(notes)
     if is_codecommit(url):
         if token:
@@ -67,11 +93,21 @@ def read_credentials(url: str, git_config: Mapping[str, object]) -> tuple[Creden
         token, second_factor = None, False
     if token or second_factor:
         if username or password:
-            notes.append("username and password are ignored: the token is used, or 2FA_enabled is set.")
+            why = "the token is used" if token else "with 2FA_enabled only a token counts"
+            notes.append(f"{_named(username, password)} ignored: {why}.")
         return (Credentials(token=token) if token else None), tuple(notes)
     if bool(username) != bool(password):
-        notes.append("username and password must both be given: going on without either.")
+        given, missing = ("username", "password") if username else ("password", "username")
+        notes.append(f"{given} is ignored, as {missing} is not given: going on without either.")
     return (Credentials(username, password) if username and password else None), tuple(notes)
+
+
+def _named(username: str | None, password: str | None, token: str | None = None) -> str:
+    """Which of them are given, as the subject of a sentence."""
+    given = [name for name, value in (("username", username), ("password", password), ("token", token)) if value]
+    return " and ".join([", ".join(given[:-1]), given[-1]] if len(given) > 1 else given) + (
+        " are" if len(given) > 1 else " is"
+    )
 
 
 def _flag(parameter: str, value: object) -> bool:

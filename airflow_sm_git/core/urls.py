@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Collection, Iterable
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_sm_git.core.errors import BadParameter, NotSupported
 
@@ -15,6 +15,7 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _TRANSPORT_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCP_LIKE = re.compile(r"(?:(?P<user>[^@:/]+)@)?(?P<host>[^:/@]+|\[[0-9A-Fa-f:.]+\]):(?P<path>(?!//).+)")
+_MIN_BASE64 = 6
 _USER_IN_URL = re.compile(r"(://)([^/\s'\"]+)@")
 
 
@@ -85,12 +86,36 @@ def _check_scp_like(url: str, shown: str, parameter: str) -> None:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` without ``secrets`` (plain, percent-encoded, base64) and without logins in URLs."""
+    """Return ``text`` without ``secrets`` and without logins in URLs.
+
+    A secret goes in plain and percent-encoded form, and so does the base64 form of anything it is a part of, such as
+    ``user:secret``.
+    """
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        coded = base64.b64encode(secret.encode()).decode()
-        for form in (secret, quote(secret, safe=""), quote_plus(secret), coded, coded.rstrip("=")):
-            text = text.replace(form, "***")
+        text = re.sub("|".join((_percent_encoded(secret), *_base64_with(secret))), "***", text)
     return _USER_IN_URL.sub(lambda match: match.group(0) if match.group(2) == "git" else f"{match.group(1)}***@", text)
+
+
+def _percent_encoded(secret: str) -> str:
+    """A pattern for ``secret``, each of its characters as it is or percent-encoded (RFC 3986, 2.1)."""
+    characters = ((re.escape(one), "".join(f"%{byte:02X}" for byte in one.encode())) for one in secret)
+    return "".join(rf"(?:{plain}|(?i:{coded}){'|[+]' if coded == '%20' else ''})" for plain, coded in characters)
+
+
+def _base64_with(secret: str) -> list[str]:
+    """Patterns for the base64 form (RFC 4648) of a text with ``secret`` in it, which depends on where it lies.
+
+    Base64 takes three bytes at a time, so there are three of them; the digits that neighbours have a part in are left
+    out, and patterns of fewer than six digits too, as they would be found in anything.
+    """
+    patterns = []
+    for before in range(3):
+        data = b"\0" * before + secret.encode()
+        whole = base64.b64encode(data + b"\0" * (-len(data) % 3)).decode()
+        core = whole[-(-before * 8 // 6) : len(data) * 8 // 6]
+        if len(core) >= _MIN_BASE64:
+            patterns.append(f"[A-Za-z0-9+/]{{0,400}}{re.escape(core)}[A-Za-z0-9+/]{{0,400}}=*")
+    return patterns
 
 
 def web_url(url: str, commit: str) -> str | None:
