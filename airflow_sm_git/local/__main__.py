@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
     serve.add_argument("--detach", action="store_true", help="serve in a process of its own session")
     serve.add_argument("--ready", type=int, default=-1, help="a file descriptor to write to when requests are answered")
     serve.add_argument("--owner", type=int, help="a process id: the server ends itself when that process is gone")
+    serve.add_argument("--faults", action="store_true", help="make faults on demand")
     options = parser.parse_args(argv)
     if options.detach:
         if os.fork():
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
         os.setsid()
     from airflow_sm_git.local.serve import run
 
-    return run(options.state, options.port, options.ready, options.owner)
+    return run(options.state, options.port, options.ready, options.owner, options.faults)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
@@ -24,6 +24,8 @@ from airflow_sm_git.local.auth import Request, Verifier, claimed_service, family
 from airflow_sm_git.local.control import Control
 from airflow_sm_git.local.errors import ApiError, api_error
 from airflow_sm_git.local.exchange import Exchange
+from airflow_sm_git.local.fault_edge import PATH, Dropped, FaultEdge, log_line
+from airflow_sm_git.local.faults import Faults, Rule
 from airflow_sm_git.local.identity import Iam, Sts
 from airflow_sm_git.local.logs import LogStore
 from airflow_sm_git.local.logs_api import LogsApi
@@ -60,7 +62,9 @@ class Server:
         self._s3 = S3(self.objects, info, self._pool)
         self._query = {"sts": Sts(info), "iam": Iam(info, state.roles)}
         self._logs_api = LogsApi(self.logs, info)
-        self.control = Control(state, self.objects, self.logs)
+        faults = Faults(self._note)
+        self.control = Control(state, self.objects, self.logs, faults)
+        self._edge = FaultEdge(faults, info, self.control.store) if info.faults else None
         self._requests = os.open(state.requests, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     @asynccontextmanager
@@ -85,11 +89,19 @@ class Server:
         if path == "/health":
             await wire.json_response({"ok": True, "pid": os.getpid()})(scope, receive, send)
             return
-        exchange = Exchange(request, receive)
+        exchange = Exchange(request, receive, client=(scope.get("client") or ("", 0))[1])
+        if self._edge and path.startswith(PATH):
+            await (await self._edge.control(exchange))(scope, receive, send)
+            return
         error = ""
         try:
             response = await self._answer(exchange)
+            await self._after(exchange)
         except ClientDisconnect:
+            return
+        except Dropped:
+            self._record(exchange, 0, "")
+            receive.__self__.transport.abort()  # type: ignore[attr-defined]  # uvicorn's; ASGI has no way to hang up
             return
         except ApiError as refusal:
             error = refusal.code
@@ -108,7 +120,7 @@ class Server:
         exchange.service = claimed_service(exchange.request)
         if exchange.service == "s3":
             exchange.caller = self._verifier.verify(exchange.request, None)
-            return await self._s3.handle(exchange)
+            return await self._s3.handle(exchange, self._before)
         invocation = _INVOCATION.fullmatch(exchange.request.path)
         body = await exchange.body(INVOCATION_LIMIT if invocation else BODY_LIMIT)
         exchange.caller = self._verifier.verify(exchange.request, body)
@@ -118,12 +130,23 @@ class Server:
             return await loop.run_in_executor(self._invocations, self._invoke, exchange, body)
         return await loop.run_in_executor(self._pool, self._call, exchange, body)
 
+    def _before(self, exchange: Exchange) -> None:
+        if self._edge:
+            self._edge.before(exchange)
+
+    async def _after(self, exchange: Exchange) -> None:
+        if self._edge:
+            await asyncio.get_running_loop().run_in_executor(self._pool, self._edge.after, exchange)
+
     def _invoke(self, exchange: Exchange, body: bytes) -> Response:
+        self._before(exchange)
         answer = self.control.invoke(exchange.resource, dict(exchange.request.headers), body)
         return Response(answer.body, answer.status, answer.headers)
 
     def _call(self, exchange: Exchange, body: bytes) -> Response:
         if query := self._query.get(exchange.service):
+            exchange.action = parse_qs(body.decode(errors="replace")).get("Action", [""])[0]
+            self._before(exchange)
             return query.handle(exchange, body)
         if exchange.service not in ("sagemaker", "logs"):
             raise api_error("any.unknown_service", service=exchange.service)
@@ -137,8 +160,11 @@ class Server:
         if not isinstance(data, dict):
             raise api_error("json.not_json")
         exchange.resource = _resource(exchange.action, data)
-        service = self.control if exchange.service == "sagemaker" else self._logs_api
-        return wire.json_response(service.handle(exchange.action, data))
+        self._before(exchange)
+        if exchange.service == "logs":
+            return wire.json_response(self._logs_api.handle(exchange.action, data))
+        copy = self._edge.copy_for(exchange) if self._edge else None
+        return wire.json_response(self.control.handle(exchange.action, data, copy))
 
     def _refuse(self, exchange: Exchange, error: ApiError) -> Response:
         names = family(exchange.service)
@@ -155,6 +181,13 @@ class Server:
             "status": status,
             "error": error or None,
         }
+        self._write(line | ({"fault": exchange.fault} if exchange.fault else {}))
+
+    def _note(self, rule: Rule, service: str, action: str, resource: str) -> None:
+        if rule.stage in ("job", "endpoint"):  # the others are noted with their request
+            self._write({"time": round(time.time(), 6), **log_line(rule, service, action, resource)})
+
+    def _write(self, line: dict[str, Any]) -> None:
         os.write(self._requests, json.dumps(line).encode() + b"\n")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_sm_git.local.errors import ApiError
 from airflow_sm_git.local.errors_sagemaker import refuse
+from airflow_sm_git.local.faults import Faults
 from airflow_sm_git.local.logs import LogStore
 from airflow_sm_git.local.objects import ObjectStore
 from airflow_sm_git.local.state import Info, State
@@ -23,6 +24,7 @@ class Context:
     objects: ObjectStore
     logs: LogStore
     info: Info
+    faults: Faults = field(default_factory=Faults)
 
     @property
     def region(self) -> str:

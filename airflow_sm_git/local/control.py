@@ -14,6 +14,7 @@ from airflow_sm_git.local.endpoint_configs import (
 )
 from airflow_sm_git.local.endpoints import Endpoints
 from airflow_sm_git.local.errors import api_error
+from airflow_sm_git.local.faults import Faults
 from airflow_sm_git.local.fleet import Fleets
 from airflow_sm_git.local.invoke import Invocation, invoke
 from airflow_sm_git.local.listing import LISTINGS, list_resources
@@ -60,14 +61,16 @@ class Control:
     :param state: where resources are kept and processes have their directories.
     :param objects: S3.
     :param logs: CloudWatch Logs.
+    :param faults: what shall go wrong with jobs and endpoints.
     :raises ValueError: the state has no coordinates (``State.write_info``) yet.
     """
 
-    def __init__(self, state: State, objects: ObjectStore, logs: LogStore) -> None:
+    def __init__(self, state: State, objects: ObjectStore, logs: LogStore, faults: Faults | None = None) -> None:
         info = state.load_info()
         if info is None:
             raise ValueError(f"{state.info} is missing: write it before building the server.")
-        self._context = Context(state, Store(state.database), objects, logs, info)
+        self.store = Store(state.database)
+        self._context = Context(state, self.store, objects, logs, info, faults or Faults())
         self._model = ServiceModel("sagemaker", ACTION_NAMES)
         self._fleets = Fleets()
         self._jobs = TrainingJobs(self._context)
@@ -81,21 +84,26 @@ class Control:
 
     def stop(self) -> None:
         """End every process. Jobs that ran are Failed then; endpoints come up again at the next start."""
+        self._context.faults.remove()
         self._endpoints.close()
         self._jobs.close()
         self._context.store.close()
 
-    def handle(self, action: str, body: Mapping[str, Any]) -> Body:
+    def handle(self, action: str, body: Mapping[str, Any], copy: Store | None = None) -> Body:
         """Answer one action; times in the answer are seconds since the epoch.
 
         :param action: for instance ``CreateTrainingJob``.
         :param body: the decoded request.
+        :param copy: resources to list instead of those that there are.
         :raises ApiError: SageMaker would refuse it, or the local server does not know the action.
         """
         answer = self._actions.get(action)
         if answer is None:
             raise api_error("json.unknown_action")
-        return answer(self._model.validate(action, body))
+        request = self._model.validate(action, body)
+        if copy is not None and action in LISTINGS:
+            return list_resources(copy, LISTINGS[action], request)
+        return answer(request)
 
     def invoke(self, endpoint: str, headers: Mapping[str, str], body: bytes) -> Invocation:
         """Answer InvokeEndpoint.

@@ -32,7 +32,7 @@ class StartFailed(RuntimeError):
     """The server did not come up. The message says why and what to do."""
 
 
-def start(root: Path, port: int | None = None, *, owner: int | None = None) -> Info:
+def start(root: Path, port: int | None = None, *, owner: int | None = None, faults: bool = False) -> Info:
     """A running server's coordinates; the server is started unless it runs.
 
     Any number of processes may call this at once: one of them starts it, all get the same answer.
@@ -41,6 +41,7 @@ def start(root: Path, port: int | None = None, *, owner: int | None = None) -> I
     :param port: the port on 127.0.0.1. By default the one it had before, at first any free one.
     :param owner: a process id: a server that this call starts ends itself, soon after that process has ended however
         it did. A server that runs already is not changed by it.
+    :param faults: let it make faults on demand (``airflow_sm_git.local.fault_edge``); as ``owner``.
     :raises StartFailed: the port is taken, the server runs on another port, or it ended while starting.
     :raises NotOurDirectory: ``root`` holds something else.
     """
@@ -65,7 +66,7 @@ def start(root: Path, port: int | None = None, *, owner: int | None = None) -> I
                 )
             return running
         old = state.load_info()
-        _launch(state, port if port is not None else old.port if old else 0, owner)
+        _launch(state, port if port is not None else old.port if old else 0, owner, faults)
         info = status(state.root)
         if info is None:
             raise StartFailed(f"The local SageMaker ended right after its start. Its log:\n{_tail(state)}")
@@ -197,12 +198,13 @@ def _only_one(state: State) -> Iterator[None]:
         yield
 
 
-def _launch(state: State, port: int, owner: int | None) -> None:
+def _launch(state: State, port: int, owner: int | None, faults: bool) -> None:
     """Start the server and wait until it answers, or until the pipe that it holds says that it has ended."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "airflow_sm_git.local", "serve", "--state", str(state.root)]
     command += ["--port", str(port), "--detach", "--ready", str(writer)]
     command += ["--owner", str(owner)] if owner is not None else []
+    command += ["--faults"] if faults else []
     descriptor = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(reader, "rb") as ready, os.fdopen(descriptor, "ab") as log:
         before = log.tell()

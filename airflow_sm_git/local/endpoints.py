@@ -175,6 +175,9 @@ class Endpoints:
         body = self._context.store.get(ENDPOINT, name)
         if body is None or "_pending" not in body:
             return
+        faults, action = self._context.faults, "Update" if "_live" in body else "Create"
+        if stuck := faults.take("endpoint", "sagemaker", f"{action}Endpoint", name):
+            faults.hold(stuck)
         fleet = self._start(name, body["_pending"])
         if self._closing:
             if isinstance(fleet, Fleet):

@@ -21,6 +21,9 @@ class Exchange:
     :param receive: ASGI's source of the body.
     :param action: the API's name for what is asked, once known.
     :param resource: the name of what it is asked for, once known.
+    :param client: the port that the client asks from.
+    :param fault: the kind of the fault that acted on it.
+    :param stale: the rule that makes its listing stale.
     """
 
     request: Request
@@ -31,6 +34,9 @@ class Exchange:
     action: str = ""
     resource: str = ""
     drained: bool = False
+    client: int = 0
+    fault: str = ""
+    stale: str = ""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 from collections.abc import Iterator
@@ -58,14 +59,69 @@ class LocalSageMaker:
         return boto3.session.Session()
 
     def requests(self) -> list[dict[str, Any]]:
-        """Every request so far: time, service, action, resource, status, error."""
+        """Every request so far: time, service, action, resource, status, error; ``fault`` where one acted."""
         log = State(self.root).requests
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def fault(self, kind: str, **rule: Any) -> Fault:
+        """Let something go wrong from now on; see :mod:`airflow_sm_git.local.faults` for kinds and members of a rule.
+
+        Used in a ``with`` statement, the fault ends with the block.
+        """
+        return Fault(self, self.control("POST", "", {"kind": kind, **rule})["id"])
+
+    def control(self, method: str, path: str, body: object = None) -> Any:
+        """One request to the API that makes faults (``airflow_sm_git.local.fault_edge``).
+
+        :raises ValueError: it was refused.
+        """
+        headers = {"Authorization": f"Bearer {self.info.secret_access_key}"}
+        connection = http.client.HTTPConnection("127.0.0.1", self.info.port, timeout=30)
+        try:
+            connection.request(method, f"/_faults{path}", None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            said = answer.read().decode()
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise ValueError(f"{method} /_faults{path}: {answer.status} {said}")
+        return json.loads(said)
 
     def processes(self) -> list[psutil.Process]:
         """The server's process and all that descend from it."""
         server = psutil.Process(self.info.pid)
         return [server, *server.children(recursive=True)]
+
+
+@dataclass
+class Fault:
+    """One rule of a server that makes faults.
+
+    :param id: its id.
+    """
+
+    server: LocalSageMaker
+    id: str
+
+    def __enter__(self) -> Fault:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """How it stands: its members, ``hits`` and ``holding`` among them."""
+        [rule] = [rule for rule in self.server.control("GET", "") if rule["id"] == self.id]
+        return dict(rule)
+
+    def release(self) -> None:
+        """Let go of what it holds."""
+        self.server.control("POST", f"/{self.id}/release")
+
+    def end(self) -> None:
+        """Take it out of force."""
+        self.server.control("DELETE", f"/{self.id}")
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +131,7 @@ def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS
     It ends itself where pytest is killed.
     """
     root = tmp_path_factory.mktemp("local-sagemaker") / "state"
-    server = LocalSageMaker(root, daemon.start(root, owner=os.getpid()))
+    server = LocalSageMaker(root, daemon.start(root, owner=os.getpid(), faults=True))
     yield server
     before = server.processes()
     daemon.stop(root)

@@ -91,13 +91,16 @@ class S3:
         self._info = info
         self._pool = pool
 
-    async def handle(self, exchange: Exchange) -> Response:
+    async def handle(self, exchange: Exchange, begin: Callable[[Exchange], None]) -> Response:
         """The answer to one request.
+
+        :param begin: called in a thread once it is known what is asked; what it raises is raised.
 
         :raises ApiError: the refusal.
         """
         loop = asyncio.get_running_loop()
         call, operation = self._parse(exchange)
+        await loop.run_in_executor(self._pool, begin, exchange)
         self._check_owner(call)
         if not operation.streams:
             call.body = await exchange.body(_XML_LIMIT)

@@ -42,12 +42,13 @@ class _Server(uvicorn.Server):
             os.close(self._ready)
 
 
-def run(root: Path, port: int, ready: int = -1, owner: int | None = None) -> int:
+def run(root: Path, port: int, ready: int = -1, owner: int | None = None, faults: bool = False) -> int:
     """Serve until told to stop.
 
     :param port: the port on 127.0.0.1; 0 for any free one.
     :param ready: a descriptor to which ``ready`` is written once requests are answered; or -1.
     :param owner: id of a process without which this one shall not go on; None: it goes on until told to stop.
+    :param faults: make faults on demand.
     :returns: 0, or 1 when another server holds the directory or the port, or the owner is gone already; the reason is
         on the standard error.
     """
@@ -69,7 +70,7 @@ def run(root: Path, port: int, ready: int = -1, owner: int | None = None) -> int
         reason = "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
         print(f"Port {port} on {HOST} {reason}. Free it, or choose another one with --port.", file=sys.stderr)
         return 1
-    state.write_info(_info(state, listener.getsockname()[1]))
+    state.write_info(_info(state, listener.getsockname()[1], faults))
     _rotate(state.requests)
     from airflow_sm_git.local.app import build
 
@@ -127,7 +128,7 @@ def _lock(state: State) -> TextIO | None:
             return file
 
 
-def _info(state: State, port: int) -> Info:
+def _info(state: State, port: int, faults: bool) -> Info:
     """This process's coordinates; keys, region and account are the earlier server's, so that connections stay valid."""
     old = state.load_info()
     return Info(
@@ -139,6 +140,7 @@ def _info(state: State, port: int) -> Info:
         secret_access_key=old.secret_access_key if old else secrets.token_urlsafe(30),
         region=old.region if old else REGION,
         account=old.account if old else ACCOUNT,
+        faults=faults,
     )
 
 

@@ -21,6 +21,7 @@ class Info:
     """How to reach a server, and which process it is.
 
     :param started: the process's start time in seconds since the epoch, because a pid alone is used again.
+    :param faults: whether it makes faults on demand.
     """
 
     port: int
@@ -31,6 +32,7 @@ class Info:
     secret_access_key: str
     region: str = REGION
     account: str = ACCOUNT
+    faults: bool = False
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,13 @@ class Store:
         with self._lock:
             self._db.close()
 
+    def copy(self) -> Store:
+        """A store in memory with what is here now."""
+        other = Store(Path(":memory:"), clock=self._clock)
+        with self._lock:
+            self._db.backup(other._db)
+        return other
+
     def insert(self, kind: Kind, body: Body, tags: Sequence[Mapping[str, str]] = ()) -> Body:
         """Add a resource with its tags, or nothing.
 

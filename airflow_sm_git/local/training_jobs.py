@@ -21,6 +21,11 @@ RESTARTED = (
     "InternalServerError: We encountered an internal error. Please try again. "
     "(The local SageMaker was stopped or killed while the job was running.)"
 )
+# "CapacityError" is one of the classes of failure reasons (SageMaker API reference, DescribeTrainingJob,
+# FailureReason); the text is AWS's as quoted in public issue reports.
+NO_CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+)
 # Status messages as the SDK's and the provider's users know them from DescribeTrainingJob.
 _MESSAGES = {
     "Starting": "Starting the training job",
@@ -28,6 +33,7 @@ _MESSAGES = {
     "Training": "Training image download completed. Training in progress.",
     "Uploading": "Uploading generated training model",
     "Stopping": "Stopping the training job",
+    "Interrupted": "Training job interrupted due to Spot capacity",
     "Completed": "Training job completed",
     "Failed": "Training job failed",
     "Stopped": "Training job stopped",
@@ -158,7 +164,7 @@ class TrainingJobs:
 
     def _run(self, name: str, run: _Run) -> None:
         try:
-            outcome = run.run()
+            outcome = self._outcome(name, run)
             self._context.logs.flush()
         except Exception as error:
             _log.exception("training job %s", name)
@@ -170,6 +176,28 @@ class TrainingJobs:
         self._context.store.update(TRAINING_JOB, name, lambda body: _finish(body, outcome))
         with self._lock:
             del self._runs[name]
+
+    def _outcome(self, name: str, run: _Run) -> Outcome:
+        """Run to the end, whatever instances there are and however often they are taken away."""
+        rule = self._context.faults.take("job", "sagemaker", "CreateTrainingJob", name)
+        if rule is None:
+            return run.run()
+        if rule.kind == "capacity":
+            now = time.time()
+            return Outcome("Failed", "Failed", NO_CAPACITY, None, now, now)
+        interruption = threading.Timer(rule.seconds, run.kill)
+        interruption.start()
+        outcome = run.run()
+        interruption.cancel()
+        job = self._context.store.get(TRAINING_JOB, name)
+        if outcome.status != "Stopped" or job is None or job["TrainingJobStatus"] != "InProgress":
+            return outcome  # it ended before the interruption, or somebody stopped it
+        self._phase(name, "Interrupted")
+        self._phase(name, "Starting")
+        again = self._build(job)
+        with self._lock:
+            self._runs[name] = again, self._runs[name][1]
+        return self._outcome(name, again)
 
 
 def _check(context: Context, request: Mapping[str, Any]) -> None:
