@@ -111,6 +111,10 @@ def environment(
 
 
 def is_kept(name: str, for_helper: bool) -> bool:
+    """Whether a variable of the worker's environment is handed down to git.
+
+    :param for_helper: the machine's own credential helper acts, which may need more.
+    """
     return bool(_KEPT.fullmatch(name) or (for_helper and _HELPERS_NEED.fullmatch(name)))
 
 

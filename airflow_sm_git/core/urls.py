@@ -26,6 +26,7 @@ def is_ssh(url: str) -> bool:
 
 
 def is_codecommit(url: str) -> bool:
+    """Whether ``url`` is a repository of AWS CodeCommit over HTTPS."""
     return bool(re.match(r"https://git-codecommit(-fips)?\.[^/]+\.amazonaws\.com", url, re.IGNORECASE))
 
 
