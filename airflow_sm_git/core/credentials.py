@@ -119,6 +119,11 @@ def _flag(parameter: str, value: object) -> bool:
 
 
 def check_text(parameter: str, value: object, *, secret: bool = False) -> str | None:
+    """``value`` if it is a string; None if it is missing or empty.
+
+    :param secret: leave the value out of the error.
+    :raises BadParameter: it is something else.
+    """
     if value is None or value == "":
         return None
     if not isinstance(value, str):
