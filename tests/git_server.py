@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import os
+import re
+import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+_RESULT = "application/x-git-upload-pack-result"
 # 2024-01-01T00:00:00Z; commit n is made n hours later, unless it says otherwise.
 FIRST_COMMIT = 1_704_067_200
 _ENVIRONMENT = {
@@ -135,7 +141,18 @@ class Request:
     authorization: str | None
     status: int = 0
     sent: int = 0
+    length: int = 0
     packs: int = 0
+
+    @property
+    def wanted(self) -> list[str]:
+        """The objects that it asks for by name."""
+        return [line.split()[1].decode() for line in re.findall(rb"want [0-9a-f]{40}", self.body)]
+
+    @property
+    def in_mid_pack(self) -> bool:
+        """Whether a pack was begun and is not at its end."""
+        return bool(self.packs) and 0 < self.sent < self.length
 
 
 @dataclass
@@ -146,8 +163,13 @@ class GitServer:
     :param old: speak protocol version 0, where git does keep back commits that no ref names.
     :param bearer: token to insist on.
     :param scheme: ``http``, or ``https`` behind TLS.
-    :param redirect: the root of another server, to send everybody to.
+    :param redirect: the root of another server, to send everybody to who is let in.
     :param broken: answer every request that is let in with an internal error.
+    :param no_filters: know of no object filters.
+    :param no_names: give no object by name, but for the tips of refs. (git's own ``uploadpack.allowAnySHA1InWant=false``
+        means nothing under protocol version 2.)
+    :param pace: bytes of a pack to send at once, and seconds to wait after each.
+    :param halt: bytes of a pack to send before sending no more.
     """
 
     port: int
@@ -157,6 +179,11 @@ class GitServer:
     scheme: str = "http"
     redirect: str | None = None
     broken: bool = False
+    no_filters: bool = False
+    no_names: bool = False
+    pace: tuple[int, float] | None = None
+    halt: int | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
     requests: list[Request] = field(default_factory=list)
     stalled: threading.Event | None = None
 
@@ -208,6 +235,7 @@ def serve(
     try:
         yield server
     finally:
+        server.ended.set()
         if server.stalled:
             server.stalled.set()
         httpd.shutdown()
@@ -253,20 +281,29 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append(request)
         if server.stalled and self.command == "POST":
             server.stalled.wait()
-        if server.redirect:
-            self._send(request, 302, {"Location": server.redirect + self.path}, b"")
-            return
         if challenge := server.challenge(request.authorization):
             self._send(request, 401, challenge, b"who are you?\n")
             return
+        if server.redirect:
+            self._send(request, 302, {"Location": server.redirect + self.path}, b"")
+            return
         if server.broken:
             self._send(request, 500, {}, b"this server is broken\n")
+            return
+        if server.no_names and (strange := self._strange(request.wanted)):
+            self._send(request, 200, {"Content-Type": _RESULT}, _packet(f"ERR upload-pack: not our ref {strange[0]}"))
             return
         head, _, content = self._backend(server, plain).partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
         status = int(headers.pop("Status", "200").split()[0])
         request.packs = content.count(b"PACK\0\0\0\x02")
         self._send(request, status, headers, content)
+
+    def _strange(self, wanted: Sequence[str]) -> list[str]:
+        """Which of the objects are not the tip of a ref."""
+        path = self.server.root / self.path.removesuffix("/git-upload-pack").lstrip("/")  # type: ignore[attr-defined]
+        tips = git("-C", path, "for-each-ref", "--format=%(objectname)").split() if wanted else []
+        return [name for name in wanted if name not in tips]
 
     def _backend(self, server: GitServer, body: bytes) -> bytes:
         parts = urlsplit(self.path)
@@ -280,19 +317,58 @@ class _Handler(BaseHTTPRequestHandler):
             "CONTENT_LENGTH": str(len(body)),
             "REMOTE_ADDR": "127.0.0.1",
         }
+        if server.no_filters:
+            config = {"COUNT": "1", "KEY_0": "uploadpack.allowFilter", "VALUE_0": "false"}
+            environment |= {f"GIT_CONFIG_{name}": value for name, value in config.items()}
         if not server.old:
             environment["GIT_PROTOCOL"] = self.headers.get("Git-Protocol", "")
         command = ["git", "http-backend"]
         return subprocess.run(command, input=body, env=environment, capture_output=True, check=False).stdout
 
     def _send(self, request: Request, status: int, headers: Mapping[str, str], content: bytes) -> None:
-        request.status, request.sent = status, len(content)
+        request.status, request.length = status, len(content)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        server: GitServer = self.server.git  # type: ignore[attr-defined]
+        size, pause = server.pace if server.pace and request.packs else (len(content), 0)
+        end = server.halt if server.halt and request.packs else len(content)
+        while request.sent < min(end, len(content)):
+            request.sent += self.wfile.write(content[request.sent : min(request.sent + size, end)])
+            if pause:
+                server.ended.wait(pause)
+        if end < len(content):
+            server.ended.wait()
+
+
+def _packet(text: str) -> bytes:
+    """One line as git sends it (gitprotocol-common(5), pkt-line)."""
+    return f"{len(text) + 4:04x}{text}".encode()
+
+
+@contextmanager
+def daemon(root: Path) -> Iterator[str]:
+    """Serve the bare repositories below ``root`` with ``git daemon``; yields the URL of its root."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", f"--base-path={root}"]
+    process = subprocess.Popen(
+        ["git", "daemon", *options, str(root)], env=_ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                break
+            assert process.poll() is None, "git daemon did not start"
+            time.sleep(0.02)
+        yield f"git://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def _basic(user: str, password: str) -> str:

@@ -141,8 +141,8 @@ class Mirror:
                     return
             with self._cache.locked(self.path, exclusive=True) as lock:
                 # Fetched, and still missing: what lies there hides what was fetched.
-                self._prepare(kind, afresh=attempt > 0)
-                if self._look(kind, look) is None:
+                is_new = self._prepare(kind, afresh=attempt > 0)
+                if is_new or self._look(kind, look) is None:
                     self._fetch(kind, lock, fetch)
             self._cache.evict(self.path)
         raise GitError(f"The mirror of {self.url} does not keep what is fetched into it.", "Is the disk full?")
@@ -233,10 +233,11 @@ class Mirror:
             os.utime(self.path)
         return found
 
-    def _prepare(self, kind: str, *, afresh: bool) -> None:
-        """Make a sound, perhaps empty, repository. Under the exclusive lock no git is at work in it."""
+    def _prepare(self, kind: str, *, afresh: bool) -> bool:
+        """Make a repository sound, if need be a new one. Under the exclusive lock no git is at work in it."""
         directory = self.path / kind
-        if afresh or not _is_sound(directory) or len(list(directory.glob("objects/pack/*.pack"))) > _MOST_PACKS:
+        is_new = afresh or not _is_sound(directory) or len(list(directory.glob("objects/pack/*.pack"))) > _MOST_PACKS
+        if is_new:
             _remove(directory)
             self.path.mkdir(mode=0o700, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix="new-", dir=self.path))
@@ -250,6 +251,7 @@ class Mirror:
                 _remove(leftover)
         for leftover in self.path.glob("new-*"):
             _remove(leftover)
+        return is_new
 
     def _fetch(self, kind: str, lock: int, fetch: Callable[[Fetcher], None]) -> None:
         fetcher = Fetcher(self._runner, self.path / kind, Remote(self.url, _FILTERS[kind]), lock)

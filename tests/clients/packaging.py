@@ -5,12 +5,15 @@ As a program: packages one commit and prints the digest. Arguments: cache folder
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+
+import psutil
 
 from airflow_sm_git.clients.git import GitClient, PackageInfo
 from tests.git_server import Repository
@@ -54,6 +57,18 @@ def start_another_process(
 
 def finished(process: subprocess.Popen[str]) -> list[str]:
     return [text.strip() for text in process.communicate(timeout=120)]
+
+
+def git_at_work(folder: Path) -> list[list[str]]:
+    """The command lines of all git processes whose repository lies below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith("git"):
+                command = process.cmdline()
+                if str(folder) in " ".join([*command, process.environ().get("GIT_DIR", "")]):
+                    found.append(command)
+    return found
 
 
 def fixed(repository: Repository) -> str:
