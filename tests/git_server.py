@@ -166,8 +166,8 @@ class GitServer:
     :param redirect: the root of another server, to send everybody to who is let in.
     :param broken: answer every request that is let in with an internal error.
     :param no_filters: know of no object filters.
-    :param no_names: give no object by name, but for the tips of refs. (git's own ``uploadpack.allowAnySHA1InWant=false``
-        means nothing under protocol version 2.)
+    :param no_names: give no object by name, but for the tips of refs. (Under protocol version 2 git's own setting
+        ``uploadpack.allowAnySHA1InWant=false`` means nothing.)
     :param pace: bytes of a pack to send at once, and seconds to wait after each.
     :param halt: bytes of a pack to send before sending no more.
     """
