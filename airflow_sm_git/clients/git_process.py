@@ -51,6 +51,7 @@ _UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 _UNTRUSTED = re.compile(r"certificate|SSL_CTX_load_verify_locations|CAfile", re.IGNORECASE)
+_REDIRECTS = re.compile(r"returned error: 30[12378]")
 _BROKEN_HERE = re.compile(
     r"^(error|fatal): (packfile|index file|object|bad object|loose object|unable to (read|open|create)|inflate"
     r"|bad config|cannot (lock|open)|missing|improper|not a git repository)",
@@ -96,6 +97,9 @@ class CommandFailed(Exception):
                 " worker's user, or in the worker's variable GIT_SSL_CAINFO."
             )
             return RemoteError(f"The certificate of {url} is not trusted: {said}.", remedy)
+        if _REDIRECTS.search(self.stderr):
+            remedy = "Write the URL that the host redirects to: a bearer token is not sent on."
+            return RemoteError(f"{url} leads elsewhere: {said}.", remedy)
         return RemoteError(f"git could not read {url}: {said}.", "Check the URL, the network and the remote.")
 
 
