@@ -42,6 +42,7 @@ def train_deploy_predict(
     git_conn_id: str | None = None,
     git_config: Mapping[str, Any] | None = None,
     as_of: Any = None,
+    paths: Sequence[str] | str = (),
     source_dir: str | None = None,
     dependencies: Sequence[str] = (),
     hosting_entry_point: str | None = None,
@@ -69,7 +70,7 @@ def train_deploy_predict(
 
     :param entry_point: the training script; serves too, unless `hosting_entry_point` says otherwise.
     :param image_uri: the training image; serves too, unless `hosting_image_uri` says otherwise.
-    :param repo, ref, git_conn_id, git_config, as_of: which commit; see `GitCheckoutOperator`.
+    :param repo, ref, git_conn_id, git_config, as_of, paths: which commit; see `GitCheckoutOperator`.
     :param source_dir, dependencies: what of it to package; see `PackageSourceOperator`.
     :param hosting_entry_point: another script of the same commit that serves.
     :param hosting_source_dir: its directory, if it is not `source_dir`; makes a package of its own.
@@ -106,7 +107,8 @@ def train_deploy_predict(
     # Without a source_dir a package is one script, so another hosting script needs a package of its own.
     own_package = hosting_source_dir is not None or (hosting_entry_point is not None and not source_dir)
     with TaskGroup(group_id=group_id) as group:
-        checkout = GitCheckoutOperator(**arguments("checkout", git, repo=repo, ref=ref, as_of=as_of))
+        commit = {"repo": repo, "ref": ref, "as_of": as_of, "paths": paths}
+        checkout = GitCheckoutOperator(**arguments("checkout", git, aws, commit))
         package = packaged("package", entry_point, source_dir)
         hosting = package
         if own_package:

@@ -7,29 +7,38 @@ Airflow 3.0.6 is constrained to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git import settings
 from airflow_sm_git.clients.git import GitClient
 from airflow_sm_git.compat import BaseHook, mask_secret
-from airflow_sm_git.core.credentials import Credentials
+from airflow_sm_git.core.credentials import Credentials, Login
 from airflow_sm_git.core.errors import BadParameter, NotSupported
 from airflow_sm_git.core.ranges import CommitRange, parse_range
 from airflow_sm_git.core.source import Source, parse_source
 from airflow_sm_git.core.urls import check_url
 
+if TYPE_CHECKING:
+    from airflow_sm_git.hooks.aws import AwsHook
+
 _SSH_FIELDS = ("private_key", "key_file", "private_key_passphrase", "host_proxy_cmd", "known_hosts_file", "ssh_port")
 
 
 def read_source(
-    repo: str | None, ref: str | None, git_config: Mapping[str, Any] | None, git_conn_id: str | None
+    repo: str | None,
+    ref: str | None,
+    git_config: Mapping[str, Any] | None,
+    git_conn_id: str | None,
+    *,
+    aws: Callable[[], AwsHook] | None = None,
 ) -> Source:
     """Put together what to fetch; secrets in it are masked in every log from here on.
 
     :param repo: the repository's URL; beats the connection's host.
     :param git_config: the SageMaker SDK's dict, instead of repo and ref.
+    :param aws: gives the AWS connection with which CodeCommit is asked where nothing else lets us in.
     :raises BadParameter: they contradict each other, or no repository is given.
     """
     credentials, host = _connection(git_conn_id) if git_conn_id else (None, None)
@@ -46,7 +55,7 @@ def read_source(
     return source
 
 
-def git_client(credentials: Credentials | None = None) -> GitClient:
+def git_client(credentials: Login | None = None) -> GitClient:
     """A git client with this machine's mirror cache and the settings' limits."""
     return GitClient(
         settings.cache_dir(),

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.records import SCHEMA, Checkout
-from airflow_sm_git.operators.base import SmGitOperator
+from airflow_sm_git.operators.base import AwsOperator
 from airflow_sm_git.operators.package_source import PackageSourceOperator
 from airflow_sm_git.operators.scope import tasks_of_kind
+from airflow_sm_git.operators.secrets import refuse_stored, rendered
+from airflow_sm_git.operators.values import as_bool, as_list
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class GitCheckoutOperator(SmGitOperator):
+class GitCheckoutOperator(AwsOperator):
     """Resolve a ref to a full SHA and keep it for the whole run.
 
     When the task runs again in the same run, the run's pin (the commit its package was built from) wins over the
@@ -30,11 +32,16 @@ class GitCheckoutOperator(SmGitOperator):
         stores these in clear; it is rendered when the task runs.
     :param as_of: take the last commit on the branch at or before a time: ``"schedule"`` for the end of the run's data
         interval (manual runs take the tip), or an ISO 8601 time.
+    :param paths: files or directories: take the last commit on the branch (at or before `as_of`) that changed one.
     :param repin: resolve the ref anew even if the run has a pin.
+    :param aws_conn_id, region_name, verify, botocore_config: only for CodeCommit without a user name and password.
     :return: a `Checkout` record.
     """
 
-    template_fields: Sequence[str] = ("repo", "ref", "git_conn_id", "as_of")
+    template_fields: Sequence[str] = (
+        *("repo", "ref", "git_conn_id", "as_of", "paths", "repin"),
+        *AwsOperator.template_fields,
+    )
 
     def __init__(
         self,
@@ -44,28 +51,32 @@ class GitCheckoutOperator(SmGitOperator):
         git_conn_id: str | None = None,
         git_config: Mapping[str, Any] | None = None,
         as_of: str | datetime | None = None,
-        repin: bool = False,
+        paths: Sequence[str] | str = (),
+        repin: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.repo = repo
         self.ref = ref
         self.git_conn_id = git_conn_id
+        refuse_stored(self, git_config)
         self.git_config = git_config
         self.as_of = as_of
+        self.paths = paths
         self.repin = repin
 
     def run(self, context: Context) -> Checkout:
         """Resolve, or take the run's pin."""
         from airflow_sm_git.hooks.git import git_client, read_source
 
-        config = self.render_template(self.git_config, context) if self.git_config else None
-        source = read_source(self.repo, self.ref, config, self.git_conn_id)
+        config = rendered(self, context)
+        source = read_source(self.repo, self.ref, config, self.git_conn_id, aws=self.aws)
         for note in source.notes:
             self.log.warning("%s", note)
-        pin = None if self.repin else self._pin(context)
-        client = git_client(source.credentials)
-        commit = client.resolve(source, as_of=None if pin else self._moment(context), pinned=pin)
+        pin = None if as_bool("repin", self.repin) else self._pin(context)
+        moment = None if pin else self._moment(context)
+        paths = as_list("paths", self.paths)
+        commit = git_client(source.credentials).resolve(source, as_of=moment, pinned=pin, paths=paths)
         why = "the pin of this run" if pin else f"ref {commit.ref}"
         self.log.info("%s is at %s (%s): %s", commit.repo, commit.commit, why, commit.subject)
         return cast("Checkout", {"schema": SCHEMA, **asdict(commit)})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core.records import SCHEMA, Checkout, Package, load
 from airflow_sm_git.operators.base import AwsOperator
+from airflow_sm_git.operators.secrets import refuse_stored, rendered
 from airflow_sm_git.operators.values import as_list
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class PackageSourceOperator(AwsOperator):
         self.dependencies = dependencies
         self.s3_uri_prefix = s3_uri_prefix
         self.git_conn_id = git_conn_id
+        refuse_stored(self, git_config)
         self.git_config = git_config
 
     def run(self, context: Context) -> Package:
@@ -63,9 +65,9 @@ class PackageSourceOperator(AwsOperator):
         from airflow_sm_git.hooks.git import git_client, read_source
 
         checkout = load(Checkout, "checkout", self.checkout)
-        config = self.render_template(self.git_config, context) if self.git_config else None
+        config = rendered(self, context)
         repo = None if config else checkout["repo"]
-        source = read_source(repo, None, config, self.git_conn_id)
+        source = read_source(repo, None, config, self.git_conn_id, aws=self.aws)
         with tempfile.TemporaryFile() as archive:
             info = git_client(source.credentials).package(
                 checkout["repo"],

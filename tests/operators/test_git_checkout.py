@@ -79,6 +79,26 @@ def test_a_time_takes_the_last_commit_before_it(airflow: Runner, repository: Rep
     assert run.xcom("checkout")["commit"] == first, run.errors
 
 
+@pytest.mark.parametrize("paths", [["src", "lib"], "{{ dag_run.conf['paths'] }}"], ids=["list", "template"])
+def test_paths_take_the_last_commit_that_changed_one(
+    airflow: Runner, repository: Repository, paths: list[str] | str
+) -> None:
+    wanted = repository.commit({"src/new.py": b"1"})
+    repository.commit({"notes.txt": b"1"})
+    run = checkout(airflow, {"paths": ["src", "lib"]}, repo=repository.url, ref="main", paths=paths)
+    assert run.state == "success", run.errors
+    assert run.xcom("checkout")["commit"] == wanted
+
+
+def test_paths_count_up_to_the_time_that_is_given(airflow: Runner, repository: Repository) -> None:
+    wanted = repository.commit({"src/new.py": b"1"})
+    repository.commit({"notes.txt": b"1"})
+    end = repository.commit({"src/new.py": b"2"}, hours=5)
+    moment = datetime.fromtimestamp(FIRST_COMMIT + 3600 * 4, UTC).isoformat()
+    run = checkout(airflow, repo=repository.url, ref="main", as_of=moment, paths=["src"])
+    assert run.xcom("checkout")["commit"] == wanted != end, run.errors
+
+
 @pytest.mark.parametrize(
     ("as_of", "problem"),
     [("yesterday", "is not a time"), ("2024-01-01T00:00:00", "has no time zone")],

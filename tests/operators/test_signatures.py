@@ -158,6 +158,7 @@ OTHERS: dict[type, dict[str, str]] = {
         "git_conn_id": CHECKOUT + "test_a_connection_brings_repository_and_login",
         "git_config": CHECKOUT + "test_git_config_brings_repository_ref_and_login_and_shows_no_secret",
         "as_of": CHECKOUT + "test_a_time_takes_the_last_commit_before_it",
+        "paths": CHECKOUT + "test_paths_take_the_last_commit_that_changed_one",
         "repin": PIN + "test_repin_takes_what_the_ref_names_now",
     },
     PackageSourceOperator: {
@@ -218,7 +219,7 @@ def own_parameters(cls: type) -> set[str]:
 @pytest.mark.parametrize("cls", OTHERS, ids=lambda cls: cls.__name__)
 def test_every_parameter_is_shown_by_a_test(cls: type) -> None:
     assert own_parameters(cls) == set(OTHERS[cls])
-    bases = {base for base in cls.__mro__ if base.__module__.startswith("airflow_sm_git.")}
+    bases = {base for base in cls.__mro__ if base.__module__.startswith("airflow_sm_git.") and own_parameters(base)}
     assert bases <= set(OTHERS), "its bases have parameters too"
     for place in OTHERS[cls].values():
         file, _, name = place.partition("::")
