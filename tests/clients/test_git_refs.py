@@ -140,13 +140,38 @@ def test_the_newest_commits_come_oldest_first_along_first_parents(repository: Re
 
 def test_a_commit_must_be_on_the_branch_that_is_given_with_it(repository: Repository, client: GitClient) -> None:
     first = repository.commit(FILES)
-    repository.commit({"x": b"2"})
+    side = repository.commit({"z": b""}, branch="side", start=first)
+    repository.commit({"x": b"2"}, merge=side)
     off = repository.commit({"y": b""}, branch="other", start=first)
+    repository.tag("light", first)
+    repository.tag("noted", first, annotated=True)
+    repository.tag("light-off", off)
+    repository.tag("noted-off", off, annotated=True)
 
-    def resolve(commit: str) -> str:
-        config = {"repo": repository.url, "branch": "main", "commit": commit}
+    def resolve(commit: str, branch: str | None = "main") -> str:
+        config = {"repo": repository.url, "commit": commit} | ({"branch": branch} if branch else {})
         return client.resolve(parse_source(None, None, config)).commit
 
-    assert resolve(first) == resolve(first[:9]) == first
-    with pytest.raises(BadParameter, match="is not on 'main'"):
-        resolve(off)
+    on = (first, first[:9], "light", "noted", repository.sha("refs/tags/noted"))
+    assert {resolve(commit) for commit in on} == {first}
+    assert resolve(side) == resolve(side[:9]) == side  # merged: it is on the branch, though not by first parents
+    elsewhere = (off, off[:9], "light-off", "noted-off", repository.sha("refs/tags/noted-off"), "other")
+    for commit in elsewhere:
+        with pytest.raises(BadParameter, match=f"commit='{off}': is not on 'main'"):
+            resolve(commit)
+    assert (
+        {resolve(commit, None) for commit in elsewhere} == {resolve(commit, "other") for commit in elsewhere} == {off}
+    )
+    assert resolve(off, "light-off") == off
+    with pytest.raises(RefNotFound, match="no branch, tag or commit 'mian'"):
+        resolve(first, "mian")
+
+
+def test_the_checkout_of_a_commit_says_the_branch_it_was_asked_for_on(
+    repository: Repository, client: GitClient
+) -> None:
+    first = repository.commit(FILES)
+    repository.commit({"x": b"2"})
+    url = repository.url
+    assert client.resolve(parse_source(None, None, {"repo": url, "branch": "main", "commit": first})).ref == "main"
+    assert client.resolve(parse_source(None, None, {"repo": url, "commit": first[:9]})).ref == first[:9]
