@@ -17,7 +17,7 @@ from airflow_sm_git.clients.git_process import GitRunner
 from airflow_sm_git.clients.git_ranges import NotBefore, Walk, bring_blobs, nearest, walk_back
 from airflow_sm_git.clients.git_reading import having_commit, read, sturdy
 from airflow_sm_git.clients.git_refs import Tip, find_tip
-from airflow_sm_git.core.credentials import Credentials
+from airflow_sm_git.core.credentials import Login
 from airflow_sm_git.core.errors import BadParameter, CommitGone, GitError, RefNotFound
 from airflow_sm_git.core.source import Source, check_path, is_full_sha
 from airflow_sm_git.core.urls import check_url, web_url
@@ -64,7 +64,7 @@ class GitClient:
         cache_dir: Path,
         *,
         allowed_schemes: Collection[str] = (),
-        credentials: Credentials | None = None,
+        credentials: Login | None = None,
         timeout: float = 600.0,
         cache_size: int = 10 << 30,
     ) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from airflow_sm_git.clients.git_environment import NOTHING, Access
 from airflow_sm_git.clients.git_login import https_access
-from airflow_sm_git.core.credentials import Credentials
+from airflow_sm_git.clients.git_ssh import ssh_access
+from airflow_sm_git.core.credentials import Credentials, Login
+from airflow_sm_git.core.ssh import SshAccess
+from airflow_sm_git.core.urls import is_ssh
 
 
-def access_for(login: Credentials | None, url: str) -> Access:
-    """What one git command needs to be let in at ``url``."""
+def access_for(login: Login | None, url: str, home: Path) -> Access:
+    """What one git command needs to be let in at ``url``.
+
+    :param home: git's HOME.
+    """
+    if is_ssh(url):
+        return ssh_access(login if isinstance(login, SshAccess) else SshAccess(), url, home)
     if isinstance(login, Credentials):
         return https_access(login, url)
     return NOTHING

@@ -25,7 +25,8 @@ from airflow_sm_git.clients.git_environment import (
     is_kept,
     with_home,
 )
-from airflow_sm_git.core.credentials import Credentials
+from airflow_sm_git.clients.git_ssh import explained as explained_by_ssh
+from airflow_sm_git.core.credentials import Login
 from airflow_sm_git.core.errors import AuthenticationFailed, GitError, RemoteError
 from airflow_sm_git.core.urls import redact
 
@@ -51,6 +52,7 @@ _UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 _UNTRUSTED = re.compile(r"certificate|SSL_CTX_load_verify_locations|CAfile", re.IGNORECASE)
+_ADVICE = re.compile(r"Please make sure you have the correct access rights|and the repository exists\.")
 _REDIRECTS = re.compile(r"returned error: 30[12378]")
 _BROKEN_HERE = re.compile(
     r"^(error|fatal): (packfile|index file|object|bad object|loose object|unable to (read|open|create)|inflate"
@@ -87,7 +89,10 @@ class CommandFailed(Exception):
 
     def explained(self, url: str) -> GitError:
         """The error to show for a command that talked to ``url``."""
-        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        ssh = explained_by_ssh(self.stderr)
+        if ssh:
+            return AuthenticationFailed(f"{url} does not let us in: {ssh[0]}", ssh[1])
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip() and not _ADVICE.match(line)]
         said = " / ".join(lines[-3:]) or f"git ended with status {self.code}"
         if _WANTS_LOGIN.search(self.stderr):
             return AuthenticationFailed(f"{url} does not let us in: {said}.", self.remedy)
@@ -113,7 +118,7 @@ class GitRunner:
     """
 
     def __init__(
-        self, home: Path, *, allowed_schemes: Collection[str], credentials: Credentials | None, timeout: float
+        self, home: Path, *, allowed_schemes: Collection[str], credentials: Login | None, timeout: float
     ) -> None:
         self._home = home
         self._allowed_schemes = allowed_schemes
@@ -202,7 +207,7 @@ class GitRunner:
         return self._git
 
     def _access(self, remote: Remote | None) -> Access:
-        return access_for(self._credentials, remote.url) if remote else NOTHING
+        return access_for(self._credentials, remote.url, self._home) if remote else NOTHING
 
     def _has_helper(self) -> bool:
         """Whether the machine's own credential helper acts."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airflow_sm_git.core.credentials import Credentials, check_text, read_credentials
+from airflow_sm_git.core.credentials import Login, check_text, read_credentials
 from airflow_sm_git.core.errors import BadParameter, NotSupported
 
 GIT_CONFIG_KEYS = ("repo", "branch", "commit", "2FA_enabled", "username", "password", "token")
@@ -36,7 +36,7 @@ class Source:
     url: str
     ref: str | None = None
     commit: str | None = None
-    credentials: Credentials | None = None
+    credentials: Login | None = None
     notes: tuple[str, ...] = ()
 
 
