@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_sm_git.core.errors import BadParameter, SmGitError
+from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
+from airflow_sm_git.operators.secrets import guarded, refuse_mapped
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,17 +35,10 @@ class SmGitOperator(BaseOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """As Airflow's, but for a secret: Airflow stores a mapped operator's arguments in clear.
 
-        :raises BadParameter: `git_config` holds a token or a password.
+        :raises BadParameter: `git_config` holds a token or a password; `expand` and `expand_kwargs` raise it too.
         """
-        config = kwargs.get("git_config") or {}
-        if any(config.get(key) for key in ("token", "password")):
-            raise BadParameter(
-                "git_config",
-                "***",
-                "holds a secret, which Airflow would store in clear for a mapped task",
-                "Use git_conn_id, or map a task group instead of the operator.",
-            )
-        return super().partial(**kwargs)
+        refuse_mapped(kwargs.get("git_config"))
+        return guarded(super().partial(**kwargs))
 
     def execute(self, context: Context) -> Any:
         """Run the step; what cannot get better by trying again fails without retry."""
