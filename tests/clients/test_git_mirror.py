@@ -258,6 +258,7 @@ def test_what_somebody_else_put_in_the_place_of_a_mirror_does_not_act(
     assert not (tmp_path / "sprung").exists()
     assert (place / "HEAD").read_text() == "ref: refs/heads/none\n" and not (place / "hooks").exists()
     assert not place.is_symlink() and not (place / "commondir").exists()
+    assert not (place / "objects/info/alternates").exists()
     if move_in is foreign_link:
         assert (mirror / "linked/hooks").is_dir()  # the link went, not what it led to
 

@@ -11,7 +11,7 @@ from airflow_sm_git.clients.git import GitClient
 from airflow_sm_git.core.errors import BadParameter, RefNotFound
 from airflow_sm_git.core.source import Source
 from tests.clients.packaging import package
-from tests.git_server import FIRST_COMMIT, GitServer, Repository
+from tests.git_server import FIRST_COMMIT, GitServer, Repository, git
 
 
 def at(commit: int) -> datetime:
@@ -185,7 +185,7 @@ def changing(count: int) -> list[dict[str, bytes]]:
 
 
 def test_after_a_range_over_paths_packages_of_them_ask_for_nothing_more(
-    repository: Repository, server: GitServer, client: GitClient
+    repository: Repository, server: GitServer, client: GitClient, tmp_path: Path
 ) -> None:
     shas = repository.commits(changing(120))
     url = server.url("models.git")
@@ -198,6 +198,9 @@ def test_after_a_range_over_paths_packages_of_them_ask_for_nothing_more(
     assert package(client, url, shas[-1], source_dir=None, entry_point="src/train.py")[0].file_count == 1
     assert (len(server.requests), server.sent) == (asked, sent)
     assert sent < 200_000, "blobs beside the paths came too"
+    (mirror,) = (tmp_path / "cache/mirrors").glob("*/objects")
+    for path in (".gitattributes", "src/deep/.gitattributes"):  # what a package's files are chosen by
+        git("--git-dir", mirror, "cat-file", "-e", f"{shas[30]}:{path}")
 
 
 def test_after_a_range_without_paths_packages_ask_for_their_blobs_alone(
