@@ -7,8 +7,9 @@ Airflow 3.0.6 is constrained to.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git import settings
@@ -16,6 +17,7 @@ from airflow_sm_git.clients.git import GitClient
 from airflow_sm_git.compat import BaseHook, mask_secret
 from airflow_sm_git.core.credentials import Credentials, Login
 from airflow_sm_git.core.errors import BadParameter, NotSupported
+from airflow_sm_git.core.limits import Limits
 from airflow_sm_git.core.ranges import CommitRange, parse_range
 from airflow_sm_git.core.source import Source, parse_source
 from airflow_sm_git.core.urls import check_url
@@ -23,6 +25,7 @@ from airflow_sm_git.core.urls import check_url
 if TYPE_CHECKING:
     from airflow_sm_git.hooks.aws import AwsHook
 
+_log = logging.getLogger(__name__)
 _SSH_FIELDS = ("private_key", "key_file", "private_key_passphrase", "host_proxy_cmd", "known_hosts_file", "ssh_port")
 
 
@@ -63,6 +66,7 @@ def git_client(credentials: Login | None = None) -> GitClient:
         credentials=credentials,
         timeout=float(settings.number("git_timeout")),
         cache_size=settings.number("cache_size"),
+        limits=Limits(**{each.name: settings.number(each.name) for each in fields(Limits)}),
     )
 
 
@@ -75,6 +79,10 @@ def commit_range(
     paths: Sequence[str] = (),
     git_config: Mapping[str, Any] | None = None,
     git_conn_id: str | None = None,
+    aws_conn_id: str | None = "aws_default",
+    region_name: str | None = None,
+    verify: bool | str | None = None,
+    botocore_config: dict[str, Any] | None = None,
 ) -> list[str]:
     """The commits of a range along first parents, to map a chain over; fetched once for all.
 
@@ -85,14 +93,23 @@ def commit_range(
     :param ref: a branch, tag or SHA in place of ``commits``.
     :param limit: take the newest ones, so many at most. Without a start there must be one.
     :param paths: take only commits that changed one of these files or directories; give what will be packaged.
+    :param aws_conn_id, region_name, verify, botocore_config: only for CodeCommit without a user name and password.
     :return: full SHAs, oldest first; none, if there is nothing after A.
     :raises BadParameter: no start and no limit, a malformed range, a start that does not come before the end.
     :raises RefNotFound: the remote has no such ref.
     """
+
+    def aws() -> AwsHook:
+        from airflow_sm_git.hooks.aws import AwsHook
+
+        return AwsHook(aws_conn_id, region_name, verify, botocore_config)
+
     if commits is not None and ref is not None:
         raise BadParameter("commits", commits, "given together with ref.", "Give one of the two.")
     wanted = parse_range(commits) if commits is not None else CommitRange(None, ref or None)
-    source = read_source(repo, None if git_config else wanted.ref, git_config, git_conn_id)
+    source = read_source(repo, None if git_config else wanted.ref, git_config, git_conn_id, aws=aws)
+    for note in source.notes:
+        _log.warning("%s", note)
     if git_config and wanted != CommitRange(None, None):
         if source.ref or source.commit:
             remedy = "Leave out 'branch' and 'commit'."

@@ -49,3 +49,9 @@ def test_two_ways_to_say_what_are_refused(repository: Repository) -> None:
             commit_range("v1..main", git_config={"repo": repository.url, key: "main"})
     with pytest.raises(BadParameter, match=r"Write v1\.\.main"):
         commit_range("v1...main", repo=repository.url)
+
+
+def test_what_is_odd_about_git_config_is_said(repository: Repository, caplog: pytest.LogCaptureFixture) -> None:
+    shas = repository.commits([{"x": b"1"}])
+    assert commit_range(git_config={"repo": repository.url, "username": "me"}, limit=1) == shas
+    assert "username" in caplog.text
