@@ -19,6 +19,7 @@ from airflow_sm_git.clients.git_reading import having_commit, read, sturdy
 from airflow_sm_git.clients.git_refs import Tip, find_tip
 from airflow_sm_git.core.credentials import Login
 from airflow_sm_git.core.errors import BadParameter, CommitGone, GitError, RefNotFound
+from airflow_sm_git.core.limits import DEFAULTS, Limits
 from airflow_sm_git.core.source import Source, check_path, is_full_sha
 from airflow_sm_git.core.urls import check_url, web_url
 
@@ -57,6 +58,7 @@ class GitClient:
     :param credentials: login for the remotes; None leaves it to the machine's own credential helper.
     :param timeout: seconds that one git command may take.
     :param cache_size: bytes that the mirrors may take together.
+    :param limits: how much a package may hold.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class GitClient:
         credentials: Login | None = None,
         timeout: float = 600.0,
         cache_size: int = 10 << 30,
+        limits: Limits = DEFAULTS,
     ) -> None:
+        self._limits = limits
         self._allowed_schemes = allowed_schemes
         self._home = cache_dir / "home"
         runner = GitRunner(self._home, allowed_schemes=allowed_schemes, credentials=credentials, timeout=timeout)
@@ -170,7 +174,8 @@ class GitClient:
         _check_sha("commit", commit)
         mirror = self._mirror(repo_url)
         content = Content(source_dir, entry_point, tuple(dependencies))
-        return read(mirror, commit, _gone(repo_url, commit), partial(package, mirror, commit, content, out, out.tell()))
+        write = partial(package, mirror, commit, content, self._limits, out, out.tell())
+        return read(mirror, commit, _gone(repo_url, commit), write)
 
     def _mirror(self, url: str) -> Mirror:
         url = check_url(url, self._allowed_schemes)

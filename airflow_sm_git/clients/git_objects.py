@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from airflow_sm_git.clients.git_process import CommandFailed, GitRunner
-from airflow_sm_git.core.tree import TreeEntry
+from airflow_sm_git.core.errors import UnsafeTree
 
 _CHUNK = 1 << 16
+_AT_ONCE = 400  # questions of 50 bytes each: neither they nor their answers fill a pipe
+_LARGEST_COMMIT = 1 << 20
+_LARGEST_TREE = 32 << 20
+_SMALL_TREE = 1 << 14
+_TREES_KEPT = 256
 
 
 class BrokenMirror(Exception):
@@ -56,21 +62,11 @@ class Objects:
         except CommandFailed:
             return None
 
-    def tree(self, commit: str) -> list[TreeEntry]:
-        """All files, symlinks and submodules of a commit."""
-        entries = []
-        for line in self.run(["ls-tree", "-r", "-z", "--full-tree", commit]).split(b"\0"):
-            if line:
-                head, _, path = line.partition(b"\t")
-                mode, _, name = head.decode().split(" ")
-                entries.append(TreeEntry(path.decode("utf-8", "surrogateescape"), mode, name))
-        return entries
-
     @contextlib.contextmanager
-    def blobs(self) -> Iterator[BlobReader]:
-        """Read blobs through one git process."""
-        with self._runner.open(self._directory, ["cat-file", "--batch"]) as process:
-            yield BlobReader(process)
+    def reader(self) -> Iterator[ObjectReader]:
+        """Read objects through one git process."""
+        with self._runner.open(self._directory, ["cat-file", "--batch-command"]) as process:
+            yield ObjectReader(process)
 
     def run(self, arguments: Sequence[str], stdin: bytes = b"") -> bytes:
         """Run a local git command.
@@ -91,27 +87,87 @@ class Objects:
         return True
 
 
-class BlobReader:
-    """Reads blobs one after another, and checks that each is what its name says."""
+class ObjectReader:
+    """Reads objects one after another, and checks that each is what its name says."""
 
     def __init__(self, process: Any) -> None:
         self._process = process
+        self._trees: dict[str, bytes] = {}
 
-    def read(self, name: str) -> Iterable[bytes]:
-        """The content of a blob in chunks; to be read to its end before the next.
+    def infos(self, names: Collection[str]) -> Iterator[tuple[str, ObjectInfo | None]]:
+        """Type and size of each object, None where it is not there; to be read to the end before anything else."""
+        left = iter(names)
+        while some := list(islice(left, _AT_ONCE)):
+            self._send(*(f"info {name}" for name in some))
+            for name in some:
+                yield name, self._header(name)
+
+    def commit_tree(self, commit: str) -> str | None:
+        """The name of a commit's tree; None if the commit is not there."""
+        self._send(f"contents {commit}")
+        info = self._header(commit)
+        if info is None:
+            return None
+        if info.kind != "commit" or info.size > _LARGEST_COMMIT:
+            raise UnsafeTree(f"{commit} is a {info.kind} of {info.size} bytes, not a usable commit.")
+        first = b"".join(self._content(commit, info)).partition(b"\n")[0].decode("ascii", "replace")
+        kind, _, name = first.partition(" ")
+        if kind != "tree":
+            raise BrokenMirror(f"{commit} names no tree")
+        return name
+
+    def tree(self, name: str) -> bytes:
+        """The content of a tree object.
+
+        :raises BrokenMirror: it is missing, or not what its name says.
+        :raises UnsafeTree: it is too large to be held in memory.
+        """
+        if name not in self._trees:
+            self._send(f"contents {name}")
+            info = self._expect(name, "tree")
+            if info.size > _LARGEST_TREE:
+                what = f"The commit has a directory of {info.size} bytes of names alone (tree {name})."
+                raise UnsafeTree(what, "Remove it from the commit, or choose a source_dir without it.")
+            content = b"".join(self._content(name, info))
+            if len(content) > _SMALL_TREE:
+                return content
+            if len(self._trees) >= _TREES_KEPT:
+                self._trees.clear()
+            self._trees[name] = content
+        return self._trees[name]
+
+    def blob(self, name: str) -> Iterator[bytes]:
+        """The content of a blob in chunks; to be read to its end before anything else.
 
         :raises BrokenMirror: it is missing or not what its name says.
         """
+        self._send(f"contents {name}")
+        yield from self._content(name, self._expect(name, "blob"))
+
+    def _send(self, *commands: str) -> None:
         try:
-            self._process.stdin.write(f"{name}\n".encode())
+            self._process.stdin.write("".join(f"{command}\n" for command in commands).encode())
             self._process.stdin.flush()
         except BrokenPipeError as error:
-            raise BrokenMirror(f"git ended before it gave {name}") from error
-        header = self._process.stdout.readline().split()
-        if len(header) != 3 or header[1] != b"blob":
-            raise BrokenMirror(f"{name} is not a blob: {header!r}")
-        left = int(header[2])
-        digest = hashlib.sha1(b"blob %d\0" % left, usedforsecurity=False)  # git's object name
+            raise BrokenMirror("git ended before it was asked") from error
+
+    def _header(self, name: str) -> ObjectInfo | None:
+        words = self._process.stdout.readline().decode("ascii", "replace").split()
+        if len(words) == 2 and words[1] == "missing":
+            return None
+        if len(words) != 3 or words[0] != name:
+            raise BrokenMirror(f"git says {words!r} of {name}")
+        return ObjectInfo(words[1], int(words[2]))
+
+    def _expect(self, name: str, kind: str) -> ObjectInfo:
+        info = self._header(name)
+        if info is None or info.kind != kind:
+            raise BrokenMirror(f"{name} is not a {kind}: {info!r}")
+        return info
+
+    def _content(self, name: str, info: ObjectInfo) -> Iterator[bytes]:
+        left = info.size
+        digest = hashlib.sha1(f"{info.kind} {left}\0".encode(), usedforsecurity=False)  # git's object name
         while left:
             chunk = self._process.stdout.read(min(left, _CHUNK))
             if not chunk:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Literal
 
-from airflow_sm_git.clients.git_history import commits
 from airflow_sm_git.clients.git_mirror import Mirror
-from airflow_sm_git.clients.git_objects import BlobReader, ObjectInfo
-from airflow_sm_git.clients.git_reading import holding_commit
+from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, ObjectReader, Objects
+from airflow_sm_git.clients.git_reading import having_commit
+from airflow_sm_git.core.errors import PathNotFound, UnsafeTree
+from airflow_sm_git.core.git_tree import DIRECTORY, Reader, TooMany, find, walk
+from airflow_sm_git.core.limits import Limits
 from airflow_sm_git.core.package import Entry, write_package
-from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected, select
+from airflow_sm_git.core.source import check_path
+from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected, Selection, TreeEntry, select
+
+_MOST_SHOWN = 20_000
 
 
 @dataclass(frozen=True)
@@ -44,24 +50,95 @@ class PackageInfo:
     tree: str
 
 
-def package(mirror: Mirror, commit: str, content: Content, out: BinaryIO, start: int, kind: str) -> PackageInfo:
+@dataclass(frozen=True)
+class _Attempt:
+    """A package, or what has to be fetched before it can be written: object names of blobs."""
+
+    info: PackageInfo | None
+    missing: tuple[str, ...] = ()
+
+
+def package(
+    mirror: Mirror, commit: str, content: Content, limits: Limits, out: BinaryIO, start: int, kind: str
+) -> PackageInfo:
     """Write the package of a commit from a mirror's repository of a kind; see :meth:`GitClient.package`."""
-    out.seek(start)
-    out.truncate()
-    with holding_commit(mirror, kind, commit) as (objects, _):
-        tree = commits(objects, commit, 1)[0].tree
-        chosen = select(objects.tree(commit), content.source_dir, content.entry_point, content.dependencies)
-    names = {member.entry.oid for member in chosen.members}
-    with (
-        mirror.holding(kind, names, lambda fetcher: fetcher.blobs(names)) as (objects, infos),
-        objects.blobs() as reader,
-    ):
-        digest = write_package(_entries(chosen.members, infos, reader), out)
-    return PackageInfo(digest.sha256, digest.size, digest.file_count, chosen.entry_point, chosen.source_dir, tree)
+
+    def attempt(objects: Objects) -> _Attempt | None:
+        with objects.reader() as reader:
+            tree = reader.commit_tree(commit)
+            if tree is None:
+                return None
+            chosen = choose(reader.tree, tree, content, limits)
+            sizes = dict(reader.infos({member.entry.oid for member in chosen.members}))
+            missing = tuple(name for name, info in sizes.items() if info is None)
+            if missing:
+                return _Attempt(None, missing)
+            out.seek(start)
+            out.truncate()
+            digest = write_package(_entries(chosen.members, sizes, reader, limits), out)
+            made = chosen.entry_point, chosen.source_dir, tree
+            return _Attempt(PackageInfo(digest.sha256, digest.size, digest.file_count, *made))
+
+    with having_commit(mirror, kind, commit, attempt) as (_, found):
+        if found.info:
+            return found.info
+    with mirror.holding(kind, found.missing, lambda fetcher: fetcher.blobs(found.missing)) as (objects, _):
+        written = attempt(objects)
+    if written is None or written.info is None:
+        raise BrokenMirror("what was there a moment ago is gone")
+    return written.info
 
 
-def _entries(members: Iterable[Selected], infos: dict[str, ObjectInfo], reader: BlobReader) -> Iterable[Entry]:
+def choose(read: Reader, root: str, content: Content, limits: Limits) -> Selection:
+    """What of a commit goes into the package, looking only where it lies; see :func:`airflow_sm_git.core.tree.select`.
+
+    :param read: gives tree objects.
+    :param root: name of the commit's tree.
+    """
+    given = (content.source_dir, content.entry_point, content.dependencies)
+    wanted = [check_path("source_dir", content.source_dir)] if content.source_dir else []
+    wanted = wanted or [check_path("entry_point", content.entry_point)]
+    wanted += [check_path("dependencies", path) for path in content.dependencies]
+    entries: list[TreeEntry] = []
+    try:
+        for path in _outermost(wanted):
+            found = find(read, root, path)
+            if found and found[0] == DIRECTORY:
+                entries += walk(read, found[1], "" if path == "." else path, most=limits.max_files - len(entries))
+            elif found:
+                entries.append(TreeEntry(path, *found))
+        return select(entries, *given)
+    except PathNotFound:
+        if "." in wanted:
+            raise
+    # Only what there is in the whole commit makes a helpful error; of a large one, a part will do.
+    around: list[TreeEntry] = []
+    with suppress(TooMany):
+        around.extend(walk(read, root, most=_MOST_SHOWN))
+    return select([*around, *entries], *given)
+
+
+def _outermost(paths: Iterable[str]) -> list[str]:
+    """The paths that do not lie below another one of them, each once."""
+    unique = list(dict.fromkeys(paths))
+    return [p for p in unique if "." not in unique or p == "." if not any(p.startswith(f"{o}/") for o in unique)]
+
+
+def _entries(
+    members: Iterable[Selected], sizes: dict[str, ObjectInfo | None], reader: ObjectReader, limits: Limits
+) -> Iterator[Entry]:
+    total = 0
     for member in members:
         mode, name = member.entry.mode, member.entry.oid
+        info = sizes[name]
+        if info is None or info.kind != "blob":
+            raise UnsafeTree(f"{member.entry.path!r} is a {info and info.kind}, not a file.")
+        total += info.size
+        if info.size > limits.max_file_size:
+            what = f"{member.entry.path!r} has {info.size} bytes, more than {limits.max_file_size}."
+            raise UnsafeTree(what, "Put it into S3 and pass it as a channel, or raise [sm_git] max_file_size.")
+        if total > limits.max_package_size:
+            what = f"The files to be packaged have more than {limits.max_package_size} bytes together."
+            raise UnsafeTree(what, "Choose a smaller source_dir, or raise [sm_git] max_package_size.")
         kind: Literal["file", "symlink"] = "symlink" if mode == SYMLINK else "file"
-        yield Entry(member.path, infos[name].size, partial(reader.read, name), mode == EXECUTABLE, kind)
+        yield Entry(member.path, info.size, partial(reader.blob, name), mode == EXECUTABLE, kind)

@@ -17,3 +17,6 @@ class Limits:
     max_files: int = 100_000
     max_file_size: int = 1 << 30
     max_package_size: int = 2 << 30
+
+
+DEFAULTS = Limits()

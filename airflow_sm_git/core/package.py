@@ -29,7 +29,7 @@ _LONGEST_TARGET = 4095  # PATH_MAX of Linux, without the NUL
 _LARGEST_OCTAL = 8**11 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One member of the archive.
 

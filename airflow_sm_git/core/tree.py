@@ -20,7 +20,7 @@ _HFS_IGNORED = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *r
 _MOST_LINKS = 40  # as Linux: path_resolution(7)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TreeEntry:
     """One line of ``git ls-tree -r``: a blob, symlink or submodule.
 
@@ -34,7 +34,7 @@ class TreeEntry:
     oid: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Selected:
     """A tree entry and where it goes in the archive."""
 
