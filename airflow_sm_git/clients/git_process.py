@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import git
 
 _OLDEST = (2, 39)
+_GRACE = 2.0  # seconds after the timeout, in which we end git ourselves
 _WANTS_LOGIN = re.compile(
     r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied \("
     r"|Host key verification failed|returned error: 40[13]",
@@ -181,7 +182,10 @@ class GitRunner:
         # GitPython adds to the environment it inherits and cannot take away from it; env(1) can.
         for_helper = remote is not None and not self._credentials and self._has_helper()
         dropped = [name for name in os.environ if name not in variables and not is_kept(name, for_helper)]
-        command = ["env", *(f"-u{name}" for name in dropped), *access.command, str(runner.GIT_PYTHON_GIT_EXECUTABLE)]
+        # A git that outlives us, and that its remote keeps waiting, would hold a mirror's lock for ever.
+        bound = ["timeout", "--signal=KILL", f"{self._timeout + _GRACE:g}"] if remote else []
+        command = [*bound, "env", *(f"-u{name}" for name in dropped), *access.command]
+        command.append(str(runner.GIT_PYTHON_GIT_EXECUTABLE))
         if repository is not None:
             command.append(f"--git-dir={repository}")
         return runner.execute(

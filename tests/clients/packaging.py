@@ -1,6 +1,7 @@
 """Packaging for tests, here and in processes with other environments.
 
-As a program: packages one commit and prints the digest. Arguments: cache folder, URL, commit, umask (octal).
+As a program: packages one commit and prints the digest. Arguments: cache folder, URL, commit, umask (octal), seconds
+that one git may take.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ def in_another_process(cache: Path, url: str, commit: str, *, umask: str = "022"
 
 
 def start_another_process(
-    cache: Path, url: str, commit: str, *, umask: str = "022", **more: str
+    cache: Path, url: str, commit: str, *, umask: str = "022", timeout: float = 60, **more: str
 ) -> subprocess.Popen[str]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | more
-    command = [sys.executable, "-m", "tests.clients.packaging", str(cache), url, commit, umask]
+    command = [sys.executable, "-m", "tests.clients.packaging", str(cache), url, commit, umask, str(timeout)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -81,9 +82,9 @@ def fixed(repository: Repository) -> str:
 
 
 if __name__ == "__main__":
-    cache, url, commit, umask = sys.argv[1:]
+    cache, url, commit, umask, timeout = sys.argv[1:]
     os.umask(int(umask, 8))
-    client = GitClient(Path(cache), allowed_schemes={"file", "http"}, timeout=60)
+    client = GitClient(Path(cache), allowed_schemes={"file", "http"}, timeout=float(timeout))
     try:
         info = client.package(url, commit, source_dir="src", entry_point="train.py", out=io.BytesIO())
     except Exception as error:

@@ -96,6 +96,27 @@ def test_after_a_kill_at_any_moment_the_next_package_is_right(
     assert outlived >= 5  # fetches whose parent was killed, and that the next package had to wait for
 
 
+def test_a_fetch_that_outlives_its_parent_and_is_kept_waiting_ends_by_itself(
+    repository: Repository, server: GitServer, client: GitClient, tmp_path: Path
+) -> None:
+    commit = filled(repository)[1]
+    url = server.url("models.git")
+    right = package(client, url, commit)[0].digest
+    server.requests.clear()
+    server.halt = 5000
+    process = start_another_process(tmp_path / "c", url, commit, timeout=1)
+    while not any(request.sent == server.halt for request in list(server.requests)):
+        assert process.poll() is None
+        time.sleep(0.002)
+    kill_group(process)
+    process.communicate()
+    assert git_at_work(tmp_path / "c")
+    server.halt = None
+    again = GitClient(tmp_path / "c", allowed_schemes={"http"}, timeout=60)
+    assert package(again, url, commit)[0].digest == right
+    assert git_at_work(tmp_path / "c") == []
+
+
 def assert_clean(cache: Path, url: str) -> None:
     """Nobody holds the lock, nothing half-finished lies about, and every pack is whole."""
     mirrors = MirrorCache(cache / "mirrors", NO_GIT, size=0, timeout=0)
