@@ -125,7 +125,8 @@ class SshServer:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.host_key.path}\nPidFile none\n"
             f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPubkeyAuthentication yes\n"
-            "PermitRootLogin prohibit-password\nLogLevel VERBOSE\nPermitUserEnvironment no\nMaxStartups 100\nAcceptEnv GIT_PROTOCOL\n"
+            "PermitRootLogin prohibit-password\nLogLevel VERBOSE\nPermitUserEnvironment no\nMaxStartups 100\n"
+            "AcceptEnv GIT_PROTOCOL\n"
         )
         program = _sshd()
         command = [program, "-D", "-f", str(config), "-E", str(self.folder / "log")]

@@ -59,6 +59,7 @@ class Access:
     :param command: what to put in front of git, such as a program that gives it an ssh-agent.
     :param replaces_helpers: whether the machine's own credential helpers must not act.
     :param remedy: what to do if the remote does not let us in.
+    :param url: where git finds the remote, if not at the URL that the user wrote.
     """
 
     config: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -66,6 +67,7 @@ class Access:
     command: tuple[str, ...] = ()
     replaces_helpers: bool = False
     remedy: str = "Give credentials that may read it (git_conn_id, or git_config's token)."
+    url: str | None = None
 
 
 NOTHING = Access()
@@ -101,7 +103,7 @@ def environment(
     }
     config = list(_CONFIG)
     if remote:
-        config += [("remote.origin.url", remote.url)]
+        config += [("remote.origin.url", access.url or remote.url)]
         if remote.object_filter:
             config += [("remote.origin.promisor", "true")]
             config += [("remote.origin.partialclonefilter", remote.object_filter)]

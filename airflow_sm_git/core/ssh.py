@@ -73,9 +73,7 @@ class SshAccess:
             object.__setattr__(self, "private_key", check_private_key(self.private_key))
         if _CONTROL.search(self.passphrase or ""):
             remedy = "Take it out; the end of a file's last line often gets in."
-            raise BadParameter(
-                "private_key_passphrase", "***", "has a line end or another control character.", remedy
-            )
+            raise BadParameter("private_key_passphrase", "***", "has a line end or another control character.", remedy)
         if self.strict_host_key_checking not in (*CHECKING, None):
             value, remedy = self.strict_host_key_checking, f"Write one of {', '.join(CHECKING)}."
             raise BadParameter("strict_host_key_checking", value, "is not known.", remedy)
@@ -121,7 +119,7 @@ def check_private_key(text: str, parameter: str = "private_key") -> str:
     """
     text = text.strip().replace("\r\n", "\n")
     if "\n" not in text:
-        text = text.replace("\\r\\n", "\n").replace("\\n", "\n")
+        text = text.replace("\\r\\n", "\n").replace("\\n", "\n").strip()
     remedy = "Paste the whole text of the private key, from '-----BEGIN …' to '-----END …-----'."
     if _PUBLIC.match(text):
         raise BadParameter(parameter, "***", "is a public key.", f"{remedy} It is the file without '.pub'.")

@@ -7,7 +7,8 @@ import re
 from collections.abc import Collection, Iterable
 from urllib.parse import unquote, urlsplit
 
-from airflow_sm_git.core.errors import BadParameter, NotSupported
+from airflow_sm_git.core import codecommit
+from airflow_sm_git.core.errors import BadParameter
 
 DEFAULT_SCHEMES = frozenset({"https", "ssh"})
 
@@ -21,30 +22,32 @@ _USER_IN_URL = re.compile(r"(://)([^/\s'\"]+)@")
 
 def is_ssh(url: str) -> bool:
     """Whether git would reach ``url`` over SSH: ``ssh://…`` or ``[user@]host:path``."""
+    if codecommit.is_short(url):
+        return False
     match = _SCHEME.match(url)
     return match.group(1).lower() == "ssh" if match else bool(_SCP_LIKE.fullmatch(url))
 
 
 def is_codecommit(url: str) -> bool:
-    """Whether ``url`` is a repository of AWS CodeCommit over HTTPS."""
-    return bool(re.match(r"https://git-codecommit(-fips)?\.[^/]+\.amazonaws\.com", url, re.IGNORECASE))
+    """Whether ``url`` is a repository of CodeCommit over HTTPS: what git-remote-codecommit's short ones mean too."""
+    return codecommit.is_short(url) or codecommit.region_of(url) is not None
 
 
 def check_url(url: str, allowed_schemes: Collection[str] = (), *, parameter: str = "repo") -> str:
     """Return ``url``, its scheme in lower case, if git may be run on it.
 
-    :param url: ``https://…``, ``ssh://…``, ``[user@]host:path``, or what ``allowed_schemes`` adds.
+    :param url: ``https://…``, ``ssh://…``, ``[user@]host:path``, ``codecommit::region://[profile@]repo``, or what
+        ``allowed_schemes`` adds.
     :param allowed_schemes: further schemes in lower case, such as ``file`` or ``http``.
     :param parameter: the name to blame in errors.
     :raises BadParameter: another scheme, ``x::`` transports, options in disguise, credentials in the URL.
-    :raises NotSupported: ``codecommit::``.
     """
     shown = redact(url, ())
     if not url or url.startswith("-") or _CONTROL.search(unquote(url)):
         problem = "not a URL that git may be given (empty, leading '-', blank or control character)."
         raise BadParameter(parameter, shown, problem, "Write the URL as the git host shows it.")
-    if url.lower().startswith("codecommit::"):
-        raise NotSupported(parameter, shown, "codecommit:: is not supported yet.", "Use CodeCommit's HTTPS URL.")
+    if codecommit.is_short(url):
+        return codecommit.parse_short(url, parameter).short
     if _TRANSPORT_HELPER.match(url):
         raise BadParameter(parameter, shown, "git transport helpers (x::…) are refused.", "Use https:// or ssh.")
     scheme = _SCHEME.match(url)
@@ -121,15 +124,13 @@ def _base64_with(secret: str) -> list[str]:
 
 def web_url(url: str, commit: str) -> str | None:
     """The page of ``commit`` at the host of ``url`` (GitHub, GitLab, Bitbucket, CodeCommit), or None."""
-    where = _host_and_path(url)
+    where = _host_and_path(codecommit.reached_at(url))
     if where is None:
         return None
     host, path = where
-    codecommit = re.fullmatch(r"git-codecommit(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com", host)
-    if codecommit:
-        region, name = codecommit.group(1), path.rpartition("/")[2]
-        page = f"https://{region}.console.aws.amazon.com/codesuite/codecommit/repositories/{name}/commit/{commit}"
-        return f"{page}?region={region}"
+    region = codecommit.region_of(f"https://{host}")
+    if region:
+        return codecommit.page(region, path.rpartition("/")[2], commit)
     if host == "bitbucket.org":
         return f"https://{host}/{path}/commits/{commit}"
     if host == "github.com" or host.startswith("github."):

@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_git import settings
+from airflow_sm_git.clients.codecommit import AwsKeys
 from airflow_sm_git.clients.s3 import Store
 from airflow_sm_git.clients.sagemaker import RuntimeClient, SageMakerClient, translate
 from airflow_sm_git.core.checks import check_role_arn, is_role_name
@@ -99,6 +100,26 @@ class AwsHook:
             return str(self._client("sts").get_caller_identity()["Account"])
         except (ClientError, BotoCoreError) as error:
             raise translate(error, "GetCallerIdentity", f"connection {self.aws_conn_id!r}") from error
+
+    def keys(self) -> AwsKeys:
+        """The connection's credentials as they are now; those of a role are renewed before they end.
+
+        :raises BadParameter: it has none.
+        """
+        try:
+            found = self._hook.get_session().get_credentials()
+            frozen = found.get_frozen_credentials() if found else None
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, "GetCredentials", f"connection {self.aws_conn_id!r}") from error
+        if frozen is None:
+            remedy = "Give it credentials, or the worker a role; or a user name and a password by git_conn_id."
+            raise BadParameter("aws_conn_id", self.aws_conn_id, "the connection gives no AWS credentials.", remedy)
+        return AwsKeys(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def region(self) -> str | None:
+        """The connection's region."""
+        region = self._hook.get_session().region_name
+        return str(region) if region else None
 
     def role_arn(self, role: str | None) -> str:
         """The ARN of an execution role.

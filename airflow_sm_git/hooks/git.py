@@ -1,8 +1,7 @@
 """From an Airflow connection of type ``git`` to a git client.
 
-Field names are those of apache-airflow-providers-git 1.0: host is the repository's URL, login the user name, password
-the access token. We read the connection ourselves: that provider's hook puts the token into the URL in the version that
-Airflow 3.0.6 is constrained to.
+We read the connection ourselves: that provider's hook puts the token into the URL in the version that Airflow 3.0.6 is
+constrained to. What its fields mean: :mod:`airflow_sm_git.core.git_connection`.
 """
 
 from __future__ import annotations
@@ -10,23 +9,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git import settings
 from airflow_sm_git.clients.git import GitClient
 from airflow_sm_git.compat import BaseHook, mask_secret
-from airflow_sm_git.core.credentials import Credentials, Login
-from airflow_sm_git.core.errors import BadParameter, NotSupported
+from airflow_sm_git.core.codecommit import is_short, parse_short
+from airflow_sm_git.core.credentials import Login
+from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.git_connection import read_connection, repository_url, ssh_notes
 from airflow_sm_git.core.limits import Limits
 from airflow_sm_git.core.ranges import CommitRange, parse_range
 from airflow_sm_git.core.source import Source, parse_source
-from airflow_sm_git.core.urls import check_url
+from airflow_sm_git.core.ssh import SshAccess, key_lines
+from airflow_sm_git.core.urls import check_url, is_codecommit, is_ssh
 
 if TYPE_CHECKING:
     from airflow_sm_git.hooks.aws import AwsHook
 
 _log = logging.getLogger(__name__)
-_SSH_FIELDS = ("private_key", "key_file", "private_key_passphrase", "host_proxy_cmd", "known_hosts_file", "ssh_port")
 
 
 def read_source(
@@ -39,23 +41,32 @@ def read_source(
 ) -> Source:
     """Put together what to fetch; secrets in it are masked in every log from here on.
 
+    The URL is the user's, but for the region, which ``codecommit://…`` leaves to the connection.
+
     :param repo: the repository's URL; beats the connection's host.
     :param git_config: the SageMaker SDK's dict, instead of repo and ref.
     :param aws: gives the AWS connection with which CodeCommit is asked where nothing else lets us in.
     :raises BadParameter: they contradict each other, or no repository is given.
     """
-    credentials, host = _connection(git_conn_id) if git_conn_id else (None, None)
-    source = parse_source(repo or (None if git_config else host), ref, git_config)
     if git_conn_id and git_config:
         raise BadParameter("git_conn_id", git_conn_id, "given together with git_config", "Give one of the two.")
-    source = replace(
-        source,
-        url=check_url(source.url, settings.allowed_schemes()),
-        credentials=credentials or source.credentials,
-    )
+    connection = BaseHook.get_connection(git_conn_id) if git_conn_id else None
+    if connection and not repo:
+        repo = repository_url(connection.host, connection.port, connection.schema)
+        if not repo:
+            remedy = "Write the repository's URL as the connection's host, or give repo."
+            raise BadParameter("git_conn_id", git_conn_id, "its connection has no host, and repo is not given.", remedy)
+    source = parse_source(repo, ref, git_config)
+    parameter = "git_config['repo']" if git_config else "repo"
+    source = replace(source, url=check_url(source.url, settings.allowed_schemes(), parameter=parameter))
+    if connection:
+        source = _with_connection(source, connection)
+    elif is_ssh(source.url):
+        ssh = SshAccess()
+        source = replace(source, credentials=ssh, notes=(*source.notes, *ssh_notes(ssh)))
     for secret in source.credentials.secrets() if source.credentials else ():
         mask_secret(secret)
-    return source
+    return _with_aws(source, aws) if is_codecommit(source.url) else source
 
 
 def git_client(credentials: Login | None = None) -> GitClient:
@@ -122,17 +133,35 @@ def commit_range(
     return [commit.commit for commit in found]
 
 
-def _connection(git_conn_id: str) -> tuple[Credentials | None, str | None]:
-    connection = BaseHook.get_connection(git_conn_id)
-    for name in _SSH_FIELDS:
-        if connection.extra_dejson.get(name):
-            problem = f"its connection's field {name!r} is not read yet"
-            raise NotSupported(
-                "git_conn_id", git_conn_id, problem, "Use a token over HTTPS, or the worker's own SSH key."
-            )
-    if not connection.password:
-        return None, connection.host
-    mask_secret(connection.password)
-    if connection.login:
-        return Credentials(username=connection.login, password=connection.password), connection.host
-    return Credentials(token=connection.password), connection.host
+def _with_connection(source: Source, connection: Any) -> Source:
+    """The source with what a connection says, which is masked even where it does not count."""
+    extra = connection.extra_dejson
+    key = str(extra.get("private_key") or "").replace("\\n", "\n")
+    for secret in (connection.password, extra.get("private_key_passphrase"), *key_lines(key)):
+        if secret:
+            mask_secret(secret)
+    login, notes = read_connection(source.url, connection.login, connection.password, extra)
+    return replace(source, credentials=login or source.credentials, notes=(*source.notes, *notes))
+
+
+def _with_aws(source: Source, aws: Callable[[], AwsHook] | None) -> Source:
+    """The source with its region, signed for with AWS credentials unless there is a user name and a password."""
+    from airflow_sm_git.clients.codecommit import CodeCommitLogin, profile_keys, profile_region
+    from airflow_sm_git.hooks.aws import AwsHook
+
+    hook = (aws or AwsHook)()
+    profile = None
+    if is_short(source.url):
+        repository = parse_short(source.url)
+        profile = repository.profile
+        if not repository.region:
+            region = profile_region(profile) if profile else hook.region()
+            if not region:
+                whose = f"profile {profile!r}" if profile else "the connection of aws_conn_id"
+                remedy = f"Write codecommit::REGION://{repository.name}, or give {whose} a region."
+                raise BadParameter("repo", source.url, "names no AWS region.", remedy)
+            source = replace(source, url=replace(repository, region=region).short)
+    if source.credentials:
+        return source
+    keys = partial(profile_keys, profile) if profile else hook.keys
+    return replace(source, credentials=CodeCommitLogin(keys, register=mask_secret))

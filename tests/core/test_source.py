@@ -150,10 +150,6 @@ def test_a_transport_helper_stays_refused_when_its_name_is_an_allowed_scheme() -
         check_url("ext::sh", {"ext"})
 
 
-def test_codecommit_helper_urls_are_refused_by_name() -> None:
-    with pytest.raises(NotSupported, match="codecommit::"):
-        check_url("codecommit::eu-west-1://models")
-
 
 @pytest.mark.parametrize(
     "ref", ["main", "feature/x.y", "v1.0", "refs/pull/12/head", "a" * 40, "abcd", "HEAD", "ümlaut"]
