@@ -184,7 +184,7 @@ class GitRunner:
         dropped = [name for name in os.environ if name not in variables and not is_kept(name, for_helper)]
         # A git that outlives us, and that its remote keeps waiting, would hold a mirror's lock for ever.
         bound = ["timeout", "--signal=KILL", f"{self._timeout + _GRACE:g}"] if remote else []
-        command = [*bound, "env", *(f"-u{name}" for name in dropped), *access.command]
+        command = ["env", *(f"-u{name}" for name in dropped), *access.command, *bound]
         command.append(str(runner.GIT_PYTHON_GIT_EXECUTABLE))
         if repository is not None:
             command.append(f"--git-dir={repository}")
