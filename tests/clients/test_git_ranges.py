@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -214,3 +216,61 @@ def test_after_a_range_without_paths_packages_ask_for_their_blobs_alone(
     assert server.packs == 2
     assert shas_of(client, url, since=shas[-8], limit=5) == shas[-5:]
     assert server.packs == 2
+
+
+def branchy_history(repository: Repository, dice: random.Random, count: int) -> list[str]:
+    """Commits with merges of short and long side branches, and paths that change often, seldom and hardly ever."""
+    lines: list[str] = []
+    tips: dict[str, int] = {}
+    for number in range(1, count + 1):
+        branch = "side" if 1 < number < count and dice.random() < 0.3 else "main"
+        when = FIRST_COMMIT + 60 * (number + dice.choice([0, 0, 0, -5]))
+        lines.append(f"commit refs/heads/{branch}\nmark :{number}\ncommitter A <a@example.com> {when} +0000\ndata 0\n")
+        parent = tips["main"] if branch == "side" and dice.random() < 0.2 else tips.get(branch, tips.get("main"))
+        lines += [f"from :{parent}\n"] if parent else []
+        lines += [f"merge :{tips['side']}\n"] if branch == "main" and "side" in tips and dice.random() < 0.1 else []
+        tips[branch] = number
+        for path, often in {"often": 0.5, "seldom/x": 0.01, "hardly/ever/y": 0.002}.items():
+            if dice.random() < often or number == 1:
+                lines.append(f"M 100644 inline {path}\ndata {len(str(number))}\n{number}\n")
+    git("-C", repository.path, "fast-import", "--quiet", stdin="".join(lines).encode())
+    return git("-C", repository.path, "rev-list", "--all").split()
+
+
+@pytest.mark.slow
+def test_on_any_history_in_any_order_the_answers_are_those_of_a_full_clone(tmp_path: Path) -> None:
+    for seed in range(4):
+        dice = random.Random(seed)  # noqa: S311
+        other = Repository(tmp_path / f"{seed}.git")
+        everything = branchy_history(other, dice, dice.choice([30, 700, 1500]))
+        client = GitClient(tmp_path / f"cache {seed}", allowed_schemes={"file"})
+        main = git("-C", other.path, "rev-list", "--first-parent", "main").split()
+        for _ in range(30):
+            tip = dice.choice(["main", "side", main[dice.randrange(len(main))], dice.choice(everything)])
+            paths = dice.choice([[], ["seldom"], ["hardly/ever"], ["often", "seldom/x"]])
+            if dice.random() < 0.4:
+                assert_last_change(client, other, tip, paths)
+            else:
+                since = dice.choice([None, None, dice.choice(main), dice.choice(everything)])
+                assert_range(client, other, tip, since, dice.choice([1, 7, 40, None]), paths)
+
+
+def assert_last_change(client: GitClient, repository: Repository, tip: str, paths: list[str]) -> None:
+    expected = git("-C", repository.path, "log", "--first-parent", "--format=%H", "-1", tip, "--", *paths)
+    try:
+        assert client.resolve(Source(repository.url, tip), paths=paths).commit == expected
+    except RefNotFound:
+        assert expected == ""
+
+
+def assert_range(
+    client: GitClient, repository: Repository, tip: str, since: str | None, limit: int | None, paths: list[str]
+) -> None:
+    bounds = [f"{since}..{tip}" if since else tip, *([f"--max-count={limit}"] if limit else [])]
+    expected = git("-C", repository.path, "log", "--first-parent", "--format=%H", *bounds, "--", *paths).split()
+    below = f"git -C {repository.path} merge-base --is-ancestor {since} {tip}".split()
+    if since and subprocess.run(below, check=False, capture_output=True).returncode:
+        with pytest.raises(BadParameter, match="does not come before"):
+            shas_of(client, repository.url, tip, since=since, limit=limit, paths=paths)
+    else:
+        assert shas_of(client, repository.url, tip, since=since, limit=limit, paths=paths) == expected[::-1]
