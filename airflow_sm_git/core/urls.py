@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Collection, Iterable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from airflow_sm_git.core import codecommit
 from airflow_sm_git.core.errors import BadParameter
 
 DEFAULT_SCHEMES = frozenset({"https", "ssh"})
 
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+# Blanks, controls, and what makes a text look like another one (Unicode, "Bidirectional Algorithm", 2).
+_CONTROL = re.compile(r"[\x00-\x20\x7f-\xa0\u2028-\u202e\u2066-\u2069]")
 _TRANSPORT_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_SCP_LIKE = re.compile(r"(?:(?P<user>[^@:/]+)@)?(?P<host>[^:/@]+|\[[0-9A-Fa-f:.]+\]):(?P<path>(?!//).+)")
+_SCP_LIKE = re.compile(r"(?:(?P<user>[^@:/]+)@)?(?P<host>[^:/@]+|\[[0-9A-Fa-f:.]+\]):(?P<path>(?!//|:).+)")
+_SCP_LOGIN = re.compile(r"[^@:/]+:[^@/]*@")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][:%\\]*)(:[0-9]*)?")
+_NO_HOSTS = {"http", "https", "ssh", "git", "file"}  # of a URL that lacks a slash
 _MIN_BASE64 = 6
 _USER_IN_URL = re.compile(r"(://)([^/\s'\"]+)@")
 
@@ -42,7 +46,7 @@ def check_url(url: str, allowed_schemes: Collection[str] = (), *, parameter: str
     :param parameter: the name to blame in errors.
     :raises BadParameter: another scheme, ``x::`` transports, options in disguise, credentials in the URL.
     """
-    shown = redact(url, ())
+    shown = _shown(url)
     if not url or url.startswith("-") or _CONTROL.search(unquote(url)):
         problem = "not a URL that git may be given (empty, leading '-', blank or control character)."
         raise BadParameter(parameter, shown, problem, "Write the URL as the git host shows it.")
@@ -62,31 +66,50 @@ def _check_scheme(url: str, shown: str, scheme: str, allowed_schemes: Collection
     if scheme not in DEFAULT_SCHEMES and scheme not in allowed_schemes:
         remedy = f"Use https or ssh, or add {scheme!r} to [sm_git] allowed_schemes."
         raise BadParameter(parameter, shown, f"the scheme {scheme!r} is not allowed.", remedy)
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError as error:
-        raise BadParameter(parameter, shown, f"not a URL: {error}.") from error
-    if parts.password is not None or (parts.username is not None and scheme != "ssh"):
+    parts = _split(url)
+    if parts is None:
+        raise BadParameter(parameter, f"{scheme}://***", "not a URL: its host or port is malformed.")
+    host = parts.hostname or ""
+    user = unquote(parts.username or "")
+    if parts.password is not None or re.search("[:@]", user) or (parts.username is not None and scheme != "ssh"):
         remedy = "Take them out of the URL and put them into a connection (git_conn_id)."
         raise BadParameter(parameter, shown, "credentials in the URL are refused.", remedy)
     if scheme in {"http", "https"} and (parts.query or parts.fragment):
-        raise BadParameter(parameter, shown.split("?")[0], "a query or fragment is refused.", "Take it out.")
-    if scheme != "file" and (not host or host.startswith("-") or (parts.username or "").startswith("-")):
+        raise BadParameter(parameter, shown, "a query or fragment is refused.", "Take it out.")
+    if scheme != "file" and (not host or host.startswith("-") or user.startswith("-")):
         raise BadParameter(parameter, shown, "the URL names no usable host.")
     if not parts.path.strip("/"):
         raise BadParameter(parameter, shown, "the URL names no repository, only a host.")
 
 
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL. What `urllib` says of one that has none would show all of it, a login too."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if _HOST.fullmatch(parts.netloc.rpartition("@")[2]) else None
+
+
 def _check_scp_like(url: str, shown: str, parameter: str) -> None:
+    if _SCP_LOGIN.match(url):
+        remedy = "Take them out of the URL: SSH uses a key."
+        raise BadParameter(parameter, shown, "credentials in the URL are refused.", remedy)
     match = _SCP_LIKE.fullmatch(url)
-    if match is None:
+    if match is None or match.group("host").lower() in _NO_HOSTS:
         remedy = (
             "Write https://host/path or git@host:path; for a local one, file:///path with [sm_git] allowed_schemes."
         )
         raise BadParameter(parameter, shown, "not a remote URL.", remedy)
     if any((part or "").startswith("-") for part in match.group("user", "host", "path")):
         raise BadParameter(parameter, shown, "a part of the URL starts with '-'.")
+
+
+def _shown(url: str) -> str:
+    """A URL that may be refused, without anything that could be a login, however it got there."""
+    shown = re.sub(r"[?#].*", "", url, flags=re.DOTALL)
+    return re.sub(r"^([^:/]*://)?(?!git@[^@]*$).*@", r"\1***@", shown, flags=re.DOTALL)
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
