@@ -19,6 +19,8 @@ from math import inf
 from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
+from asgiref.sync import sync_to_async
+
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
 
@@ -171,4 +173,10 @@ def shared(key: Hashable, connect: Callable[[], Source]) -> Watcher:
 
 
 def _in_thread(function: Callable[[], T]) -> Awaitable[T]:
-    return asyncio.get_running_loop().run_in_executor(_pool, function)
+    """Run something that blocks in a thread that asgiref knows.
+
+    From any other thread, a look at an Airflow connection ends the triggerer of Airflow 3.0: there it goes through
+    ``asgiref.sync.async_to_sync``, which must find the triggerer's own event loop (triggerer_job_runner.py,
+    ``TriggerCommsDecoder.send``).
+    """
+    return sync_to_async(function, thread_sensitive=False, executor=_pool)()

@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient, status_phase
 from airflow_sm_git.clients.watch import OVERLAP, Watcher, shared
@@ -384,6 +385,28 @@ def test_a_watcher_that_nobody_asked_for_a_while_starts_again() -> None:
             assert await waiting(watcher, name) is Phase.SUCCEEDED
             await until(lambda: len(asyncio.all_tasks()) == 1)
         assert account.connections == 1
+
+    run(scenario())
+
+
+def test_what_is_asked_in_a_thread_reaches_the_loop_of_the_waits() -> None:
+    """Airflow 3.0's triggerer fetches connections so; from a thread that asgiref does not know it breaks down."""
+
+    class Asking(Account):
+        loops: ClassVar[list[asyncio.AbstractEventLoop]] = []
+
+        def connect(self) -> Asking:
+            async def loop() -> asyncio.AbstractEventLoop:
+                return asyncio.get_running_loop()
+
+            self.loops.append(async_to_sync(loop)())
+            return self
+
+    async def scenario() -> None:
+        account = Asking()
+        account.end("a")
+        assert await waiting(Watcher(account.connect), "a") is Phase.SUCCEEDED
+        assert account.loops == [asyncio.get_running_loop()]
 
     run(scenario())
 
