@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -164,6 +164,7 @@ class GitServer:
     :param bearer: token to insist on.
     :param scheme: ``http``, or ``https`` behind TLS.
     :param redirect: the root of another server, to send everybody to who is let in.
+    :param judge: decides by the header Authorization and the path who is let in.
     :param broken: answer every request that is let in with an internal error.
     :param no_filters: know of no object filters.
     :param no_names: give no object by name, but for the tips of refs. (Under protocol version 2 git's own setting
@@ -178,6 +179,7 @@ class GitServer:
     bearer: str | None = None
     scheme: str = "http"
     redirect: str | None = None
+    judge: Callable[[str | None, str], bool] | None = None
     broken: bool = False
     no_filters: bool = False
     no_names: bool = False
@@ -196,8 +198,10 @@ class GitServer:
         """What clients sent as the header Authorization, and None for those that sent none."""
         return {request.authorization for request in self.requests}
 
-    def challenge(self, authorization: str | None) -> dict[str, str]:
+    def challenge(self, authorization: str | None, path: str) -> dict[str, str]:
         """The header that asks a client for another login; empty if it may come in."""
+        if self.judge and not self.judge(authorization, path):
+            return {"WWW-Authenticate": 'Basic realm="git"'}
         if self.bearer and authorization != f"Bearer {self.bearer}":
             return {"WWW-Authenticate": 'Bearer realm="git"'}
         if self.login and authorization != _basic(*self.login):
@@ -281,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append(request)
         if server.stalled and self.command == "POST":
             server.stalled.wait()
-        if challenge := server.challenge(request.authorization):
+        if challenge := server.challenge(request.authorization, urlsplit(self.path).path):
             self._send(request, 401, challenge, b"who are you?\n")
             return
         if server.redirect:
