@@ -30,7 +30,7 @@ from airflow_sm_git.clients.git_environment import Remote
 from airflow_sm_git.clients.git_fetch import Fetcher, has_whole_history
 from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, Objects
 from airflow_sm_git.clients.git_process import CommandFailed, GitRunner
-from airflow_sm_git.core.errors import GitError, RemoteError
+from airflow_sm_git.core.errors import GitError, NotSupported, RemoteError
 
 # A mirror's own files say nothing about the remote: local commands could not reach it if they wanted to.
 _HEAD = "ref: refs/heads/none\n"
@@ -258,6 +258,11 @@ class Mirror:
         try:
             fetch(fetcher)
         except CommandFailed as error:
+            if "dumb http" in error.stderr:
+                remedy = "Serve it with git-http-backend(1), or over SSH."
+                raise NotSupported(
+                    "repo", self.url, "it lies there as files, with no git to answer.", remedy
+                ) from error
             if error.refuses_commit:
                 raise Refused(error.stderr) from error
             if error.is_remote:

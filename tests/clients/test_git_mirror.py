@@ -19,6 +19,7 @@ from airflow_sm_git.clients.git_mirror import MirrorCache
 from airflow_sm_git.clients.git_process import GitRunner
 from airflow_sm_git.core.errors import (
     CommitGone,
+    RemoteError,
 )
 from airflow_sm_git.core.source import Source
 from tests.clients.packaging import (
@@ -288,6 +289,19 @@ def test_a_mirror_in_use_stays_however_long_ago_that_began(repository: Repositor
     other = Repository(tmp_path / "d.git")
     package(client, other.url, other.commit({"train.py": noise.randbytes(25_000)}), source_dir=".")
     assert used not in mirrors(tmp_path) and len(mirrors(tmp_path)) == 2
+
+
+def test_a_mirror_that_another_process_keeps_for_too_long_is_given_up(repository: Repository, tmp_path: Path) -> None:
+    commit = fixed(repository)
+    client = GitClient(tmp_path / "cache", allowed_schemes={"file"}, timeout=0.3)
+    cache = MirrorCache(tmp_path / "cache/mirrors", NO_GIT, size=0, timeout=60)
+    with (
+        cache.locked(cache.mirror(repository.url).path, exclusive=True),
+        pytest.raises(RemoteError, match=r"Another process has held the git mirror \w+ for 0\.3 s"),
+    ):
+        package(client, repository.url, commit)
+    client = GitClient(tmp_path / "cache", allowed_schemes={"file"}, timeout=60)
+    assert package(client, repository.url, commit)[0].digest == DIGEST
 
 
 def test_what_was_read_last_outlives_what_was_fetched_last(tmp_path: Path) -> None:

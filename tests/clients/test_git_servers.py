@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from airflow_sm_git.clients.git import GitClient
-from airflow_sm_git.core.errors import BadParameter, CommitGone, RefNotFound, RemoteError
+from airflow_sm_git.core.errors import BadParameter, CommitGone, NotSupported, RefNotFound, RemoteError
 from airflow_sm_git.core.source import Source, parse_source
 from tests.clients.packaging import DIGEST, FILES, git_at_work, package
 from tests.git_server import FIRST_COMMIT, GitServer, Repository, daemon, git
@@ -167,6 +170,22 @@ def test_other_ways_to_a_server_work_where_the_setting_allows_them(
             GitClient(tmp_path / "strict").resolve(Source(url))
         client = GitClient(tmp_path / "cache", allowed_schemes={scheme}, timeout=60)
         everything_works(client, url, shas)
+
+
+def test_a_server_of_files_alone_is_refused_with_the_remedy(
+    repository: Repository, client: GitClient, shas: list[str]
+) -> None:
+    git("-C", repository.path, "update-server-info")
+    files = partial(SimpleHTTPRequestHandler, directory=str(repository.path.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            with pytest.raises(NotSupported, match=r"no git to answer.*Serve it with"):
+                client.resolve(Source(f"http://127.0.0.1:{server.server_address[1]}/models.git"))
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_commit_that_no_branch_leads_to_is_found_if_the_server_gives_it(
