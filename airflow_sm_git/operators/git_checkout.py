@@ -11,7 +11,7 @@ from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.records import SCHEMA, Checkout
 from airflow_sm_git.operators.base import AwsOperator
 from airflow_sm_git.operators.package_source import PackageSourceOperator
-from airflow_sm_git.operators.scope import tasks_of_kind
+from airflow_sm_git.operators.scope import is_kind, reached
 from airflow_sm_git.operators.secrets import refuse_stored, rendered
 from airflow_sm_git.operators.values import as_bool, as_list
 
@@ -82,12 +82,12 @@ class GitCheckoutOperator(AwsOperator):
         return cast("Checkout", {"schema": SCHEMA, **asdict(commit)})
 
     def _pin(self, context: Context) -> str | None:
-        """The commit in the XCom of this run's package, which outlives a clear until that task starts again."""
+        """The commit in an XCom of this run that outlives a clear, until the task that pushed it starts again."""
         ti = context["ti"]
-        for task in tasks_of_kind(self, PackageSourceOperator, upstream=False):
-            package = ti.xcom_pull(task_ids=task.task_id, map_indexes=ti.map_index)
-            if package:
-                return str(package["commit"])
+        for task in _keepers(self):
+            record = ti.xcom_pull(task_ids=task.task_id, map_indexes=ti.map_index)
+            if record and record.get("commit"):
+                return str(record["commit"])
         return None
 
     def _moment(self, context: Context) -> datetime | None:
@@ -108,3 +108,21 @@ class GitCheckoutOperator(AwsOperator):
         if moment.tzinfo is None:
             raise BadParameter("as_of", self.as_of, "has no time zone", "Append an offset, such as +00:00.")
         return moment
+
+
+def _keepers(checkout: GitCheckoutOperator) -> list[Any]:
+    """The tasks whose records know a checkout's commit: its packages, then what was made of them.
+
+    The latter count when a run is cleared again before its package has succeeded anew. They must be this checkout's
+    alone, because their record speaks of one commit only.
+    """
+    from airflow_sm_git.operators.deploy import DeployOperator
+    from airflow_sm_git.operators.train import TrainOperator
+
+    def is_alone(task: Any) -> bool:
+        before = reached(task, GitCheckoutOperator, upstream=True)
+        return [each.task_id for each in before if is_kind(each, GitCheckoutOperator)] == [checkout.task_id]
+
+    after = reached(checkout, GitCheckoutOperator, upstream=False)
+    made = [task for task in after if is_kind(task, (TrainOperator, DeployOperator)) and is_alone(task)]
+    return [*(task for task in after if is_kind(task, PackageSourceOperator)), *made]

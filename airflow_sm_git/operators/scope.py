@@ -11,16 +11,23 @@ if TYPE_CHECKING:
 SUCCEEDED = frozenset({"success", "skipped"})
 
 
-def is_kind(task: Any, kind: type) -> bool:
-    """Whether a task, mapped or not, is of an operator class."""
+def is_kind(task: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a task, mapped or not, is of an operator class, or of one of some."""
     cls = getattr(task, "operator_class", type(task))
     return isinstance(cls, type) and issubclass(cls, kind)
 
 
-def tasks_of_kind(task: BaseOperator, kind: type, *, upstream: bool) -> list[Any]:
-    """The relatives of a task that are of an operator class, in the order of their ids."""
-    relatives = task.get_flat_relatives(upstream=upstream)
-    return sorted((each for each in relatives if is_kind(each, kind)), key=lambda each: each.task_id)
+def reached(task: BaseOperator, end: type, *, upstream: bool) -> list[Any]:
+    """A task's relatives, by id, as far as the next ones of an operator class, these included."""
+    found: dict[str, Any] = {}
+    ahead: list[Any] = [task]
+    while ahead:
+        one = ahead.pop()
+        for near in one.upstream_list if upstream else one.downstream_list:
+            if near.task_id not in found:
+                found[near.task_id] = near
+                ahead += [] if is_kind(near, end) else [near]
+    return [found[task_id] for task_id in sorted(found)]
 
 
 def between(teardown: BaseOperator) -> list[Any]:

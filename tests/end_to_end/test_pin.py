@@ -49,6 +49,38 @@ def test_clearing_a_task_keeps_the_commit_although_the_branch_has_moved(
     assert steps.left_of(local_sagemaker, run.dag.dag_id) == []
 
 
+def test_clearing_again_after_the_package_has_failed_keeps_the_commit(airflow: Runner, repository: Repository) -> None:
+    run = run_chain(airflow, repository, data="hi")
+    first = repository.sha("main")
+    assert (run.state, commits(run)) == ("success", {first})
+    repository.commit({"src/new.txt": b""})
+    package = run.dag.task_dict["chain.package"]
+    package.s3_uri_prefix = "s3://no-such-bucket/packages"
+    airflow.go_on(airflow.clear(run, "chain.checkout"))
+    assert (run.states["chain.package"], run.xcom("chain.package")) == ("failed", None)
+    package.s3_uri_prefix = None
+    airflow.go_on(airflow.clear(run, "chain.checkout"))
+    assert run.state == "success", run.errors
+    assert commits(run) == {first}
+
+
+def test_of_two_checkouts_in_a_row_each_keeps_its_own_commit(airflow: Runner, repository: Repository) -> None:
+    first, second = repository.sha("main"), repository.commit({"src/new.txt": b""})
+    repository.move("old", first)
+    with airflow.dag() as dag:
+        packages = {}
+        for name, ref in (("z", "old"), ("a", "main")):  # by name the tasks of the second one come first
+            checkout = GitCheckoutOperator(task_id=f"{name}_checkout", repo=repository.url, ref=ref)
+            options = {"checkout": checkout.output, "entry_point": "train.py", "source_dir": "src"}
+            packages[name] = PackageSourceOperator(task_id=f"{name}_package", **options)
+        packages["z"] >> dag.task_dict["a_checkout"]
+    run = airflow.run(dag)
+    repository.commit({"src/newer.txt": b""})
+    airflow.go_on(airflow.clear(run, "z_checkout"))
+    assert run.state == "success", run.errors
+    assert [run.xcom(f"{name}_package")["commit"] for name in "za"] == [first, second]
+
+
 def checked_out(airflow: Runner, repository: Repository, **options: Any) -> Run:
     """A checkout and a package: whose XCom keeps the pin."""
     with airflow.dag() as dag:
