@@ -39,6 +39,7 @@ case $1 in Bad*) exit 1 ;; esac
 printf '%s\\n' "$SM_GIT_PASSPHRASE"
 """
 _WITH_AGENT = """
+command -v ssh-add >/dev/null || { echo "Authentication failed: no ssh-agent could be started" >&2; exit 255; }
 ssh-agent -D -a "$SSH_AUTH_SOCK" >/dev/null 2>&1 &
 agent=$!
 end() { kill "$agent" 2>/dev/null; wait "$agent" 2>/dev/null; exit "$1"; }
@@ -137,9 +138,8 @@ def _host_keys(ssh: SshAccess, folder: Path) -> dict[str, str]:
     options = {"StrictHostKeyChecking": ssh.checking}
     given = [_existing("known_hosts_file", ssh.known_hosts_file)] if ssh.known_hosts_file else []
     if ssh.known_hosts:
-        text = ssh.known_hosts.strip() + "\n"
-        name = f"known_hosts-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        given.insert(0, str(_written(folder / name, text, 0o600)))
+        name = f"known_hosts-{hashlib.sha256(ssh.known_hosts.encode()).hexdigest()[:16]}"
+        given.insert(0, str(_written(folder / name, ssh.known_hosts, 0o600)))
     if given:
         options["GlobalKnownHostsFile"] = "/dev/null"
     elif ssh.checking == "no":

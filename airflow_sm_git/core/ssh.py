@@ -13,6 +13,7 @@ _SAME_CHECKING = {"off": "no", "false": "no", "true": "yes", "ask": "yes"}  # no
 _BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
 _END = re.compile(r"-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----")
 _PUBLIC = re.compile(r"(ssh|ecdsa|sk)-\S+ AAAA|-----BEGIN (?:[A-Z0-9]+ )*PUBLIC KEY|---- BEGIN SSH2 PUBLIC KEY")
+_HOST_LINE = re.compile(r"^[ \t]*[^#\s]\S*[ \t]+\S+[ \t]+\S+", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FROM = {  # field of a connection's extra: field of SshAccess
     "private_key": "private_key",
@@ -83,9 +84,8 @@ class SshAccess:
             raise BadParameter("connect_timeout", self.connect_timeout, "must be at least 1 second.")
         if self.user and (self.user.startswith("-") or _CONTROL.search(self.user)):
             raise BadParameter("login", self.user, "is no user name that ssh may be given.")
-        if self.known_hosts and not re.search(r"^\s*[^#\s]\S*\s+\S+\s+\S+", self.known_hosts, re.MULTILINE):
-            remedy = "Paste lines as 'ssh-keyscan HOST' prints them, after checking them against the host's own page."
-            raise BadParameter("known_hosts", "***", "has no line of a host, a key type and a key.", remedy)
+        if self.known_hosts:
+            object.__setattr__(self, "known_hosts", _check_known_hosts(self.known_hosts))
 
     @property
     def has_key(self) -> bool:
@@ -117,9 +117,7 @@ def check_private_key(text: str, parameter: str = "private_key") -> str:
     :param parameter: the name to blame in errors.
     :raises BadParameter: not the text of a private key.
     """
-    text = text.strip().replace("\r\n", "\n")
-    if "\n" not in text:
-        text = text.replace("\\r\\n", "\n").replace("\\n", "\n").strip()
+    text = _with_line_ends(text).strip()
     remedy = "Paste the whole text of the private key, from '-----BEGIN …' to '-----END …-----'."
     if _PUBLIC.match(text):
         raise BadParameter(parameter, "***", "is a public key.", f"{remedy} It is the file without '.pub'.")
@@ -130,6 +128,19 @@ def check_private_key(text: str, parameter: str = "private_key") -> str:
     if "\n" not in text:
         raise BadParameter(parameter, "***", "has lost its line ends.", f"{remedy} Write line ends as \\n in JSON.")
     return "".join(f"{line.strip()}\n" for line in text.split("\n"))
+
+
+def _check_known_hosts(text: str) -> str:
+    text = _with_line_ends(text).strip() + "\n"
+    if not _HOST_LINE.search(text):
+        remedy = "Paste lines as 'ssh-keyscan HOST' prints them, after checking them against the host's own page."
+        raise BadParameter("known_hosts", "***", "has no line of a host, a key type and a key.", remedy)
+    return text
+
+
+def _with_line_ends(text: str) -> str:
+    text = text.strip().replace("\r\n", "\n")
+    return text if "\n" in text else text.replace("\\r\\n", "\n").replace("\\n", "\n")
 
 
 def read_ssh(extra: Mapping[str, object], user: str | None = None) -> SshAccess:

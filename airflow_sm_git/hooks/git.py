@@ -136,6 +136,8 @@ def commit_range(
 def _with_connection(source: Source, connection: Any) -> Source:
     """The source with what a connection says, which is masked even where it does not count."""
     extra = connection.extra_dejson
+    if connection.port and not connection.schema:
+        extra = {"ssh_port": connection.port, **extra}
     key = str(extra.get("private_key") or "").replace("\\n", "\n")
     for secret in (connection.password, extra.get("private_key_passphrase"), *key_lines(key)):
         if secret:

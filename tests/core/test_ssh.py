@@ -49,7 +49,7 @@ def test_what_is_no_private_key_is_refused_and_not_shown(text: str, problem: str
         ({"ssh_port": 70000}, "ssh_port=70000.*1 to 65535"),
         ({"ssh_port": "0"}, "ssh_port=0"),
         ({"connect_timeout": 0}, "connect_timeout=0"),
-        ({"known_hosts": "canary"}, r"known_hosts='\*\*\*'.*ssh-keyscan"),
+        ({"known_hosts": "canary\ncanary\ncanary"}, r"known_hosts='\*\*\*'.*ssh-keyscan"),
         ({"private_key": ["canary"]}, r"private_key='\*\*\*': must be a string"),
     ],
 )
@@ -63,7 +63,7 @@ def test_every_field_is_read_under_its_name_in_the_git_provider() -> None:
     extra = {
         "private_key": KEY,
         "private_key_passphrase": "secret phrase",
-        "known_hosts": "example.com ssh-ed25519 AAAA",
+        "known_hosts": "example.com ssh-ed25519 AAAA\\nother.example.com ssh-rsa BBBB",
         "known_hosts_file": "/etc/hosts.known",
         "strict_host_key_checking": "accept-new",
         "host_proxy_cmd": "nc -x proxy %h %p",
@@ -74,7 +74,7 @@ def test_every_field_is_read_under_its_name_in_the_git_provider() -> None:
     assert read_ssh(extra, "me") == SshAccess(
         private_key=KEY,
         passphrase="secret phrase",
-        known_hosts="example.com ssh-ed25519 AAAA",
+        known_hosts="example.com ssh-ed25519 AAAA\nother.example.com ssh-rsa BBBB\n",
         known_hosts_file="/etc/hosts.known",
         strict_host_key_checking="accept-new",
         proxy_command="nc -x proxy %h %p",

@@ -88,6 +88,11 @@ def test_a_url_that_airflow_took_apart_is_put_together_again(
     ) == "me"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("extra", "port"), [({}, 2222), ({"ssh_port": 22}, 22)])
+def test_the_connections_port_is_that_of_ssh_unless_the_extra_names_one(connect, extra, port) -> None:  # type: ignore[no-untyped-def]
+    assert connect(host=SSH, port=2222, extra=extra).credentials.port == port
+
+
 def test_repo_beats_the_connections_host(connect) -> None:  # type: ignore[no-untyped-def]
     source = connect("https://other.example.com/x", host=HTTPS, password="secret")
     assert source.url == "https://other.example.com/x"
