@@ -108,8 +108,7 @@ class GitClient:
         if paths:
             commit = self._last_change(mirror, tip, as_of, paths)
         else:
-            sha = self._as_of(mirror, tip, as_of) if as_of else tip.sha
-            commit = self._commit(mirror, sha, _unknown(mirror, sha))
+            commit = self._as_of(mirror, tip, as_of) if as_of else self._commit(mirror, tip.sha)
         if source.commit and source.ref:
             self._check_on_branch(mirror, commit.commit, _tip(mirror, source.ref))
         return _resolved(source.url, source.ref or tip.name, commit)
@@ -139,7 +138,7 @@ class GitClient:
             found = self._range(mirror, Walk(tip.sha, limit, start, None, paths))
         except NotBefore:
             # Of all refs only the SHA of an annotated tag is not the commit's own.
-            peeled = self._commit(mirror, start or "", _unknown(mirror, start or "")).commit
+            peeled = self._commit(mirror, start or "").commit
             try:
                 found = self._range(mirror, Walk(tip.sha, limit, peeled, None, paths))
             except NotBefore:
@@ -182,7 +181,7 @@ class GitClient:
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._cache.mirror(url)
 
-    def _commit(self, mirror: Mirror, sha: str, missing: GitError) -> CommitInfo:
+    def _commit(self, mirror: Mirror, sha: str, missing: GitError | None = None) -> CommitInfo:
         def look(kind: str) -> CommitInfo:
             with having_commit(mirror, kind, sha, lambda objects: commits(objects, sha, 1)) as (objects, found):
                 if not found:
@@ -190,7 +189,7 @@ class GitClient:
                     raise RefNotFound(f"{sha} is a {what}, not a commit.", "Name a branch, tag or commit.")
                 return found[0]
 
-        return read(mirror, sha, missing, look)
+        return read(mirror, sha, missing or _unknown(mirror, sha), look)
 
     def _last_change(self, mirror: Mirror, tip: Tip, when: datetime | None, paths: tuple[str, ...]) -> CommitInfo:
         def look(kind: str) -> CommitInfo:
@@ -223,11 +222,15 @@ class GitClient:
         except Refused:
             raise RefNotFound(f"The remote no longer has {tip.sha}.", "It moved just now: try again.") from None
 
-    def _as_of(self, mirror: Mirror, tip: Tip, when: datetime) -> str:
+    def _as_of(self, mirror: Mirror, tip: Tip, when: datetime) -> CommitInfo:
+        recent = Walk(tip.sha, 1, before=when)
+        near = read(mirror, tip.sha, _unknown(mirror, tip.sha), lambda kind: walk_back(mirror, kind, recent))
+        if near:
+            return near[0]
         found = self._with_history(mirror, tip, lambda objects: last_before(objects, tip.sha, when))
         if found is None:
             raise RefNotFound(f"{tip.name!r} has no commit at or before {when.isoformat()}.", "Choose a later time.")
-        return found
+        return self._commit(mirror, found)
 
     def _check_on_branch(self, mirror: Mirror, commit: str, tip: Tip) -> None:
         if not self._with_history(mirror, tip, lambda objects: is_ancestor(objects, commit, tip.sha)):

@@ -49,11 +49,15 @@ class Walk:
         """How many generations to try with, one after the other."""
         if self.limit and not (self.since or self.before or self.paths):
             return (self.limit,)
+        if self.before and not self.paths:
+            return (_SOME,)  # further back the commits alone, without their trees, are less to fetch
         return (max(_SOME, 10 * (self.limit or 0)), WHOLE)
 
 
 def walk_back(mirror: Mirror, kind: str, walk: Walk) -> list[CommitInfo]:
     """The commits of a walk, newest first. Their trees are in the repository then, too.
+
+    With ``before`` alone only the newest few hundred commits are looked through.
 
     :param kind: ``objects`` or ``full``.
     :raises NotBefore: ``since`` is neither the tip nor before it.

@@ -106,6 +106,20 @@ def test_no_more_history_is_fetched_than_the_answer_needs(
     assert fresh.resolve(source, paths=["seldom"]).commit == shas[10]
 
 
+def test_a_time_not_long_ago_costs_one_pack_and_any_other_no_trees_of_all_the_commits_between(
+    repository: Repository, server: GitServer, client: GitClient, tmp_path: Path
+) -> None:
+    shas = long_history(repository)
+    source = Source(server.url("models.git"))
+    assert client.resolve(source, as_of=at(1190)).commit == shas[1189]
+    assert server.packs == 1
+    assert client.resolve(source, as_of=at(30)).commit == shas[29]
+    assert server.packs == 3  # the commits alone; the one with its trees
+    assert client.resolve(source, as_of=at(700)).commit == shas[699]
+    with pytest.raises(RefNotFound, match="no commit at or before"):
+        client.resolve(source, as_of=at(0))
+
+
 def test_a_tip_that_moved_costs_its_new_commits_alone(
     repository: Repository, server: GitServer, client: GitClient
 ) -> None:
