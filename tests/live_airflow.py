@@ -34,6 +34,7 @@ class LiveAirflow:
     :param output: file with what all its processes say.
     :param process: the parent of them all.
     :param environment: environment variables of its processes.
+    :param python: their interpreter.
     """
 
     home: Path
@@ -41,6 +42,7 @@ class LiveAirflow:
     output: Path
     process: subprocess.Popen[bytes]
     environment: Mapping[str, str]
+    python: Path
     _token: str = ""
 
     def trigger_log(self, dag_id: str, run_id: str, task_id: str) -> str:
@@ -82,6 +84,22 @@ class LiveAirflow:
         body = {"conf": dict(conf or {}), "logical_date": datetime.now(UTC).isoformat()}
         return str(self.call("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> set[str]:
+        """Clear tasks of a run, or all of them, as the user interface's dialog does when nothing in it is changed.
+
+        :returns: the ids of the tasks that were cleared: those that were asked for, what is downstream of them, and
+            the setups and teardowns that Airflow adds.
+        """
+        if not task_ids:
+            before = self.states(dag_id, run_id)
+            self.call("POST", f"dags/{dag_id}/dagRuns/{quote(run_id)}/clear", {"dry_run": False, "only_failed": False})
+            return set(before)
+        extent = {"include_downstream": True, "include_future": False, "include_past": False, "include_upstream": False}
+        body = {"dag_run_id": run_id, "dry_run": False, "only_failed": False, **extent}
+        body["task_ids"] = [[task_id, -1] for task_id in task_ids]
+        cleared = self.call("POST", f"dags/{dag_id}/clearTaskInstances", body)["task_instances"]
+        return {ti["task_id"].rpartition(".")[2] for ti in cleared}
+
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """All runs of a DAG, in the order of their logical dates."""
         return list(self.call("GET", f"dags/{dag_id}/dagRuns?order_by=logical_date")["dag_runs"])
@@ -111,7 +129,7 @@ class LiveAirflow:
     def command(self, *arguments: str) -> str:
         """Run ``airflow`` with arguments in the same home; returns what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "airflow", *arguments],
+            [self.python, "-m", "airflow", *arguments],
             env=dict(self.environment),
             capture_output=True,
             text=True,
@@ -146,12 +164,15 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def live_airflow(home: Path, environment: Mapping[str, str], dags: Sequence[Path]) -> Iterator[LiveAirflow]:
+def live_airflow(
+    home: Path, environment: Mapping[str, str], dags: Sequence[Path], python: Path = Path(sys.executable)
+) -> Iterator[LiveAirflow]:
     """Run Airflow until the block ends; afterwards none of its processes may be left.
 
     :param home: its ``AIRFLOW_HOME``, a folder that does not exist yet.
     :param environment: further environment variables.
     :param dags: files to copy into its DAGs folder.
+    :param python: the interpreter of an environment that holds an Airflow; the tests' own if none is given.
     """
     (home / "dags").mkdir(parents=True)
     for file in dags:
@@ -180,7 +201,7 @@ def live_airflow(home: Path, environment: Mapping[str, str], dags: Sequence[Path
         # On a busy machine the API server's first answers take longer than the 5 s that a task waits by default.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
         "HOME": str(home),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONUNBUFFERED": "1",
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))}
@@ -188,7 +209,7 @@ def live_airflow(home: Path, environment: Mapping[str, str], dags: Sequence[Path
     output = home / "output.log"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "airflow", "standalone"],
+            [python, "-m", "airflow", "standalone"],
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -196,7 +217,7 @@ def live_airflow(home: Path, environment: Mapping[str, str], dags: Sequence[Path
             start_new_session=True,
         )
     try:
-        airflow = LiveAirflow(home, url, output, process, variables)
+        airflow = LiveAirflow(home, url, output, process, variables, python)
         airflow.eventually(lambda: answers(url), "an answer of the API server", output.read_text)
         yield airflow
     finally:

@@ -45,6 +45,12 @@ def peer_python(name: str, requirements: list[str]) -> Path:
     return python
 
 
+def oldest_airflow_python() -> Path:
+    """The interpreter of an environment with the oldest Airflow we support."""
+    lines = (CHECKOUT / "constraints" / "airflow-3.0.6.txt").read_text().splitlines()
+    return peer_python("airflow-3.0.6", [line for line in lines if not line.startswith("#")])
+
+
 def _uv() -> list[str]:
     beside = Path(sys.executable).with_name("uv")
     return [str(beside if beside.exists() else shutil.which("uv") or "uv")]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peer_environments import peer_python
+from tests.peer_environments import CHECKOUT, oldest_airflow_python
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 IMPORT_ALL = """
 import importlib, pkgutil, airflow, airflow_sm_git
 
@@ -25,8 +24,7 @@ for name in airflow_sm_git._HOMES:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_module_and_public_name_can_be_imported(tmp_path: Path) -> None:
-    lines = (CHECKOUT / "constraints" / "airflow-3.0.6.txt").read_text().splitlines()
-    python = peer_python("airflow-3.0.6", [line for line in lines if not line.startswith("#")])
+    python = oldest_airflow_python()
     environment = {
         "AIRFLOW_HOME": str(tmp_path),
         "HOME": str(tmp_path),
