@@ -268,6 +268,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self._body())
 
+    def _authorization(self) -> str | None:
+        said = self.headers.get("Authorization")  # which http.server takes for Latin-1
+        return said.encode("latin-1").decode(errors="replace") if said else None
+
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -281,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         server: GitServer = self.server.git  # type: ignore[attr-defined]
         plain = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
-        request = Request(self.command, self.path, plain, self.headers.get("Authorization"))
+        request = Request(self.command, self.path, plain, self._authorization())
         server.requests.append(request)
         if server.stalled and self.command == "POST":
             server.stalled.wait()
