@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Serves `git-upload-pack '/NAME'` for a repository NAME below the root, and no other command. The root is $0's folder.
+# Serves `git-upload-pack '/NAME'` for a repository NAME below the root, and no other command.
 _SERVE = """#!/bin/sh
 eval "set -- $SSH_ORIGINAL_COMMAND"
 name=${{2#/}}
 case $1:$name in git-upload-pack:*..*) exit 1 ;; git-upload-pack:*) ;; *) echo "no: $1" >&2; exit 1 ;; esac
-if test -e {stall}; then sleep 600; fi
+while test -e {stall}; do sleep 0.1; done
 exec git upload-pack {root}/"$name"
 """
 
@@ -145,6 +145,7 @@ class SshServer:
 
     def stop(self) -> None:
         """End it, and all that it started: sessions of sshd lead groups of their own."""
+        self.stall(False)
         process = self.processes[-1]
         for pid in [*_descendants(process.pid), process.pid]:
             try:

@@ -1,7 +1,7 @@
 """How a login over SSH reaches git: an agent of its own that holds one key, and an ssh that cannot ask anybody.
 
 The key goes from git's environment through a pipe into the agent's memory, never to the disk. The agent runs in git's
-process group, so whatever ends the group ends it too; its socket lies in a folder that only this user may enter.
+process group, so whatever ends the group ends it too; its socket may be used by this user alone (ssh-agent(1)).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from airflow_sm_git.clients.git_environment import Access
 from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.ssh import SshAccess, check_private_key
 
-_LONGEST_SOCKET = 100  # sun_path holds 104 bytes on macOS, 108 on Linux (unix(7))
+_LONGEST_SOCKET = 103  # sun_path holds 104 bytes on macOS, 108 on Linux (unix(7)), the closing zero among them
+_SOCKET = "sm-git-agent-"
 _SOCKET_LIFE = 86400.0
 _OPTIONS = {
     "BatchMode": "yes",
@@ -76,7 +77,7 @@ def ssh_access(ssh: SshAccess, url: str, home: Path) -> Access:
             "SM_GIT_PASSPHRASE": ssh.passphrase or "",
             "SSH_ASKPASS": str(_written(folder / "askpass", _ASKPASS, 0o700)),
             "SSH_ASKPASS_REQUIRE": "force",
-            "SSH_AUTH_SOCK": str(_socket(folder)),
+            "SSH_AUTH_SOCK": str(_socket(home)),
         }
         command = ("sh", "-c", _WITH_AGENT, "sh")
     config = ssh.config_file or ("none" if ssh.has_key else None)
@@ -193,18 +194,17 @@ def _written(path: Path, text: str, mode: int) -> Path:
     return path
 
 
-def _socket(folder: Path) -> Path:
-    """A new place for an agent's socket; those of agents that were killed long ago go."""
-    if len(os.fsencode(folder)) + 24 > _LONGEST_SOCKET:
-        folder = Path(tempfile.gettempdir()) / f"airflow-sm-git-{os.getuid()}"
-        if len(os.fsencode(folder)) + 24 > _LONGEST_SOCKET:
-            folder = Path("/tmp") / folder.name  # noqa: S108  (ours alone, as is checked below)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
-            remedy = "Remove it, or give a shorter cache_dir."
-            raise BadParameter("cache_dir", str(folder), "is not a folder of this user's alone.", remedy)
-    for old in folder.glob("agent-*"):
+def _socket(home: Path) -> Path:
+    """A new place for an agent's socket, which only this user may use; those of agents killed long ago go.
+
+    Where the cache lies too deep for the name of a socket, it is the folder for temporary files.
+    """
+    for folder in (home, Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108  (the name cannot be guessed)
+        path = folder / f"{_SOCKET}{secrets.token_hex(6)}"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET:
+            break
+    for old in path.parent.glob(f"{_SOCKET}*"):
         with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > _SOCKET_LIFE:
+            if old.stat().st_uid == os.getuid() and time.time() - old.stat().st_mtime > _SOCKET_LIFE:
                 old.unlink()
-    return folder / f"agent-{secrets.token_hex(8)}"
+    return path
