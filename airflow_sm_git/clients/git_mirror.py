@@ -17,7 +17,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -37,9 +36,8 @@ _HEAD = "ref: refs/heads/none\n"
 _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 _FILTERS = {"objects": "blob:none", "history": "tree:0", "full": None}
 _MOST_PACKS = 500
-# All that git and we put into a repository. Anything else (commondir, hooks, info/grafts) makes it somebody else's.
-_NAMES = frozenset({"HEAD", "config", "objects", "refs", "packed-refs", "shallow", "whole"})
-_LEFTOVER = re.compile(r"\.lock$|^shallow_")  # of a git that was killed
+# What git obeys beside a configuration (gitrepository-layout(5)), and what a fetch never makes: somebody else's.
+_FOREIGN = ("commondir", "config.worktree", "gitdir", "hooks", "info", "worktrees", "objects/info/alternates")
 _T = TypeVar("_T")
 
 
@@ -284,8 +282,7 @@ def _all_infos(wanted: Collection[str], objects: Objects) -> dict[str, ObjectInf
 def _is_sound(directory: Path) -> bool:
     """Whether a repository is one of ours: what git reads before it does anything is what we wrote."""
     try:
-        names = {name for name in os.listdir(directory) if not _LEFTOVER.search(name)}
-        if names - _NAMES or (directory / "objects/info/alternates").exists():
+        if any(os.path.lexists(directory / name) for name in _FOREIGN):
             return False
         return (directory / "HEAD").read_text() == _HEAD and (directory / "config").read_text() == _CONFIG
     except (OSError, UnicodeDecodeError):
