@@ -150,7 +150,6 @@ def test_a_transport_helper_stays_refused_when_its_name_is_an_allowed_scheme() -
         check_url("ext::sh", {"ext"})
 
 
-
 @pytest.mark.parametrize(
     "ref", ["main", "feature/x.y", "v1.0", "refs/pull/12/head", "a" * 40, "abcd", "HEAD", "ümlaut"]
 )

@@ -16,7 +16,7 @@ from airflow_sm_git.core.errors import BadParameter
 from tests.airflow_runner import Run, Runner
 from tests.git_server import GitServer, Repository, serve
 from tests.peer_environments import CHECKOUT as CHECKOUT_FOLDER
-from tests.peer_environments import oldest_airflow_python
+from tests.peer_environments import peer_python
 
 SECRET = "c4n/ary+s3cr@t%20"
 CONFIG = {"repo": "https://example.com/models.git", "branch": "main", "token": SECRET}
@@ -217,8 +217,8 @@ print(*refused)
 def test_the_oldest_airflow_refuses_the_same(tmp_path: Path) -> None:
     environment = {"AIRFLOW_HOME": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT_FOLDER)}
     environment["PATH"] = "/usr/bin:/bin"
-    done = subprocess.run(
-        [oldest_airflow_python(), "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False
-    )
+    lines = (CHECKOUT_FOLDER / "constraints" / "airflow-3.0.6.txt").read_text().splitlines()
+    python = peer_python("airflow-3.0.6", [line for line in lines if not line.startswith("#")])
+    done = subprocess.run([python, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-5:] == ["partial", "expand", "expand_kwargs", "group", "default_args"]
