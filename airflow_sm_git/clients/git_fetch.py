@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 
 from airflow_sm_git.clients.git_environment import Remote
@@ -11,6 +12,7 @@ from airflow_sm_git.clients.git_process import GitRunner
 EVERYTHING = ("refs/heads/*", "refs/tags/*")
 WHOLE = 2**31 - 1  # the depth that git takes for "all" (git-fetch(1), --unshallow)
 _WHOLE_MARK = "whole"
+_BATCH = 10_000  # git fetch takes 0.6 MB of memory for a thousand names
 _FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 
 
@@ -45,11 +47,12 @@ class Fetcher:
         self._run([*_FETCH, "--prune", *self._filter(), "origin", *(f"+{ref}:{ref}" for ref in patterns)])
 
     def blobs(self, names: Collection[str]) -> None:
-        """Blobs by name, in one batch: what git itself does when a blobless clone lacks some."""
-        stdin = "".join(f"{name}\n" for name in names).encode()
+        """Blobs by name, in few batches: what git itself does when a blobless clone lacks some."""
         # noop: the commits we have must not make the remote believe that we have their blobs.
         arguments = ["-c", "fetch.negotiationAlgorithm=noop", *_FETCH, *self._filter(), "--stdin", "origin"]
-        self._run(arguments, stdin)
+        left = iter(names)
+        while some := list(islice(left, _BATCH)):
+            self._run(arguments, "".join(f"{name}\n" for name in some).encode())
 
     def _filter(self) -> list[str]:
         return [f"--filter={self._remote.object_filter}"] if self._remote.object_filter else []

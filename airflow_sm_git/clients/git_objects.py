@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ class BrokenMirror(Exception):
     """What lies on the disk is not what git put there. Internal to the clients, which then fetch again."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """Type (``commit``, ``tree``, ``blob``, ``tag``) and size in bytes of an object."""
 
@@ -94,7 +94,7 @@ class ObjectReader:
         self._process = process
         self._trees: dict[str, bytes] = {}
 
-    def infos(self, names: Collection[str]) -> Iterator[tuple[str, ObjectInfo | None]]:
+    def infos(self, names: Iterable[str]) -> Iterator[tuple[str, ObjectInfo | None]]:
         """Type and size of each object, None where it is not there; to be read to the end before anything else."""
         left = iter(names)
         while some := list(islice(left, _AT_ONCE)):

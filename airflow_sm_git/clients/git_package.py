@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Literal
 
+from airflow_sm_git.clients.git_fetch import Fetcher
 from airflow_sm_git.clients.git_mirror import Mirror
-from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, ObjectReader, Objects
+from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectReader, Objects
 from airflow_sm_git.clients.git_reading import having_commit
 from airflow_sm_git.core.errors import PathNotFound, UnsafeTree
 from airflow_sm_git.core.git_tree import DIRECTORY, Reader, TooMany, find, walk
@@ -69,9 +70,8 @@ def package(
             if tree is None:
                 return None
             chosen = choose(reader.tree, tree, content, limits)
-            sizes = dict(reader.infos({member.entry.oid for member in chosen.members}))
-            missing = tuple(name for name, info in sizes.items() if info is None)
-            if missing:
+            sizes = dict(_sizes(reader, chosen.members))
+            if missing := tuple(name for name, size in sizes.items() if size is None):
                 return _Attempt(None, missing)
             out.seek(start)
             out.truncate()
@@ -82,7 +82,8 @@ def package(
     with having_commit(mirror, kind, commit, attempt) as (_, found):
         if found.info:
             return found.info
-    with mirror.holding(kind, found.missing, lambda fetcher: fetcher.blobs(found.missing)) as (objects, _):
+    has_all, fetch = partial(_has_all, found.missing), partial(Fetcher.blobs, names=found.missing)
+    with mirror.having(kind, has_all, fetch) as (objects, _):
         written = attempt(objects)
     if written is None or written.info is None:
         raise BrokenMirror("what was there a moment ago is gone")
@@ -124,21 +125,45 @@ def _outermost(paths: Iterable[str]) -> list[str]:
     return [p for p in unique if "." not in unique or p == "." if not any(p.startswith(f"{o}/") for o in unique)]
 
 
+def _has_all(names: Iterable[str], objects: Objects) -> bool | None:
+    with objects.reader() as reader:
+        return all([info is not None for _, info in reader.infos(names)]) or None
+
+
+def _sizes(reader: ObjectReader, members: Iterable[Selected]) -> Iterator[tuple[str, int | None]]:
+    """Each chosen blob's size in bytes, None where it is not there."""
+    for name, info in reader.infos({member.entry.oid for member in members}):
+        if info is not None and info.kind != "blob":
+            raise UnsafeTree(f"The commit has the {info.kind} {name} where a file should be.")
+        yield name, None if info is None else info.size
+
+
+class _Blob:
+    """Reads one blob; there is one of these for each file, so it is small."""
+
+    __slots__ = ("_name", "_reader")
+
+    def __init__(self, reader: ObjectReader, name: str) -> None:
+        self._reader = reader
+        self._name = name
+
+    def __call__(self) -> Iterator[bytes]:
+        return self._reader.blob(self._name)
+
+
 def _entries(
-    members: Iterable[Selected], sizes: dict[str, ObjectInfo | None], reader: ObjectReader, limits: Limits
+    members: Iterable[Selected], sizes: Mapping[str, int | None], reader: ObjectReader, limits: Limits
 ) -> Iterator[Entry]:
     total = 0
     for member in members:
         mode, name = member.entry.mode, member.entry.oid
-        info = sizes[name]
-        if info is None or info.kind != "blob":
-            raise UnsafeTree(f"{member.entry.path!r} is a {info and info.kind}, not a file.")
-        total += info.size
-        if info.size > limits.max_file_size:
-            what = f"{member.entry.path!r} has {info.size} bytes, more than {limits.max_file_size}."
+        size = sizes[name] or 0
+        total += size
+        if size > limits.max_file_size:
+            what = f"{member.entry.path!r} has {size} bytes, more than {limits.max_file_size}."
             raise UnsafeTree(what, "Put it into S3 and pass it as a channel, or raise [sm_git] max_file_size.")
         if total > limits.max_package_size:
             what = f"The files to be packaged have more than {limits.max_package_size} bytes together."
             raise UnsafeTree(what, "Choose a smaller source_dir, or raise [sm_git] max_package_size.")
         kind: Literal["file", "symlink"] = "symlink" if mode == SYMLINK else "file"
-        yield Entry(member.path, info.size, partial(reader.blob, name), mode == EXECUTABLE, kind)
+        yield Entry(member.path, size, _Blob(reader, name), mode == EXECUTABLE, kind)

@@ -85,7 +85,7 @@ def write_package(
     :param compressor: makes a raw deflate stream.
     :raises UnsafeTree: ``.git`` in any disguise, links that leave the archive, names that collide, LFS pointers.
     """
-    ordered = sorted(entries, key=lambda entry: entry.path.encode("utf-8", "surrogateescape"))
+    ordered = sorted(entries, key=lambda entry: entry.path)  # by code points, so by the bytes of UTF-8
     links = {e.path: _target(e) for e in ordered if e.kind == "symlink"}
     check_layout([entry.path for entry in ordered], links)
     gzip = _GzipWriter(out, compressor())

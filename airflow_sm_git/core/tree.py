@@ -176,7 +176,8 @@ def check_layout(paths: Sequence[str], links: Mapping[str, str]) -> None:
             raise UnsafeTree(f"{path!r} is in the package twice.", "Rename one.")
         members.add(path)
         for spelling in (*_parents(path), path):
-            other = spellings.setdefault(_folded(spelling), spelling)
+            folded = _folded(spelling)
+            other = spellings.setdefault(spelling if folded == spelling else folded, spelling)
             if other != spelling:
                 what = f"{other!r} and {spelling!r} are one name where case or Unicode normal form does not count."
                 raise UnsafeTree(what, "Rename one.")
