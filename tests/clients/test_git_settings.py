@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from airflow_sm_git.clients.git import GitClient
+from airflow_sm_git.core.credentials import Credentials
 from airflow_sm_git.core.errors import RemoteError
 from tests.clients.packaging import in_another_process, package
 from tests.git_server import GitServer, Repository, serve
@@ -188,3 +189,18 @@ def test_the_workers_environment_does_not_act(
     monkeypatch.setenv(variable, str(scene.trap))
     assert not packaged(tmp_path, url or scene.url, served)
     assert not scene.witness.exists()
+
+
+def test_the_workers_wish_to_trace_does_not_write_a_login_down(
+    scene: Scene, served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = {"GIT_TRACE_CURL": str(tmp_path / "trace"), "GIT_TRACE_REDACT": "0"}
+    header = "http.extraHeader=Authorization: Bearer " + "secret"
+    scene.plain("-c", header, "ls-remote", scene.url, **traces)
+    assert "Bearer secret" in (tmp_path / "trace").read_text(), "plain git does not write it: the test is about nothing"
+    (tmp_path / "trace").unlink()
+    for name, value in traces.items():
+        monkeypatch.setenv(name, value)
+    client = GitClient(tmp_path / "cache", allowed_schemes={"http"}, credentials=Credentials("ada", "secret"))
+    assert package(client, scene.url, served)
+    assert not (tmp_path / "trace").exists()
