@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +20,8 @@ from typing import Any
 from urllib.parse import quote
 
 import psutil
+
+from tests.peer_environments import CHECKOUT, airflow_python
 
 PATIENCE = 240.0
 
@@ -165,15 +166,16 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def live_airflow(
-    home: Path, environment: Mapping[str, str], dags: Sequence[Path], python: Path = Path(sys.executable)
+    home: Path, environment: Mapping[str, str], dags: Sequence[Path], version: str = "newest"
 ) -> Iterator[LiveAirflow]:
     """Run Airflow until the block ends; afterwards none of its processes may be left.
 
     :param home: its ``AIRFLOW_HOME``, a folder that does not exist yet.
     :param environment: further environment variables.
     :param dags: files to copy into its DAGs folder.
-    :param python: the interpreter of an environment that holds an Airflow; the tests' own if none is given.
+    :param version: the Airflow, as in `airflow_python`; the project is the checkout.
     """
+    python = airflow_python(version)
     (home / "dags").mkdir(parents=True)
     for file in dags:
         shutil.copy(file, home / "dags")
@@ -202,6 +204,7 @@ def live_airflow(
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
         "HOME": str(home),
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(CHECKOUT),
         "PYTHONUNBUFFERED": "1",
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))}

@@ -45,10 +45,15 @@ def peer_python(name: str, requirements: list[str]) -> Path:
     return python
 
 
-def oldest_airflow_python() -> Path:
-    """The interpreter of an environment with the oldest Airflow we support."""
-    lines = (CHECKOUT / "constraints" / "airflow-3.0.6.txt").read_text().splitlines()
-    return peer_python("airflow-3.0.6", [line for line in lines if not line.startswith("#")])
+def airflow_python(version: str) -> Path:
+    """The interpreter of an environment with an Airflow; only the tests' own holds this project too.
+
+    :param version: ``"newest"`` for the tests' own environment, or that of a file in ``constraints/``.
+    """
+    if version == "newest":
+        return Path(sys.executable)
+    lines = (CHECKOUT / "constraints" / f"airflow-{version}.txt").read_text().splitlines()
+    return peer_python(f"airflow-{version}", [line for line in lines if not line.startswith("#")])
 
 
 def _uv() -> list[str]:

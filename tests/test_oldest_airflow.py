@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peer_environments import CHECKOUT, oldest_airflow_python
+from tests.peer_environments import CHECKOUT, airflow_python
 
 IMPORT_ALL = """
 import importlib, pkgutil, airflow, airflow_sm_git
@@ -24,7 +24,7 @@ for name in airflow_sm_git._HOMES:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_module_and_public_name_can_be_imported(tmp_path: Path) -> None:
-    python = oldest_airflow_python()
+    python = airflow_python("3.0.6")
     environment = {
         "AIRFLOW_HOME": str(tmp_path),
         "HOME": str(tmp_path),

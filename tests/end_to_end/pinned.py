@@ -23,7 +23,7 @@ def chain(**options):
 
 
 with DAG("pinned", schedule=None):
-    chain(data="{{ var.value.question }}")
+    chain(data="{{ var.value.question }}", predict={"retries": 0})
 
 with DAG("repinned", schedule=None):
     chain(data="hi", checkout={"repin": "{{ var.value.repin }}"})

@@ -16,7 +16,6 @@ from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
 from tests.git_server import Repository
 from tests.live_airflow import LiveAirflow, live_airflow
-from tests.peer_environments import CHECKOUT, oldest_airflow_python
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -107,12 +106,11 @@ def stage(
         **local_sagemaker.env,
         "AIRFLOW__SM_GIT__ALLOWED_SCHEMES": "file",
         "AIRFLOW__SM_GIT__CACHE_DIR": str(folder / "cache"),
-        "PYTHONPATH": str(CHECKOUT),
         "SM_GIT_TEST_GATE": str(gate),
         "SM_GIT_TEST_REPO": repository.url,
     }
-    python = {"python": oldest_airflow_python()} if request.param == "3.0.6" else {}
-    with live_airflow(folder / "airflow", environment, [Path(__file__).with_name("pinned.py")], **python) as airflow:
+    dags = [Path(__file__).with_name("pinned.py")]
+    with live_airflow(folder / "airflow", environment, dags, request.param) as airflow:
         assert (airflow.call("GET", "version")["version"] == "3.0.6") == (request.param == "3.0.6")
         airflow.wait_for_dags(*DAGS)
         for variable, value in {"question": "please raise", "repin": "false"}.items():

@@ -49,9 +49,11 @@ class Stage:
         return {each["EndpointName"] for each in listed}
 
 
-@pytest.fixture(scope="module")
-def stage(local_sagemaker: LocalSageMaker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One Airflow for all scenarios."""
+@pytest.fixture(scope="module", params=["newest", "3.0.6"])
+def stage(
+    request: pytest.FixtureRequest, local_sagemaker: LocalSageMaker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """One Airflow of a version for all scenarios."""
     folder = tmp_path_factory.mktemp("live")
     repository, shas = small_repository(folder / "repository.git", 3, hours=24)
     with denying_proxy(local_sagemaker.url, "DeleteEndpoint") as proxy:
@@ -67,7 +69,7 @@ def stage(local_sagemaker: LocalSageMaker, tmp_path_factory: pytest.TempPathFact
         }
         dags = [EXAMPLES / "ui_trigger.py", EXAMPLES / "scheduled_retraining.py"]
         dags.append(Path(__file__).with_name("undeletable.py"))
-        with live_airflow(folder / "airflow", environment, dags) as airflow:
+        with live_airflow(folder / "airflow", environment, dags, request.param) as airflow:
             airflow.wait_for_dags("ui_trigger", "scheduled_retraining", "undeletable")
             runs = {
                 "long": ("ui_trigger", {"hyperparameters": {"sleep": 30}}),
