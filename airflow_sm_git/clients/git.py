@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from airflow_sm_git.clients.git_fetch import EVERYTHING
 from airflow_sm_git.clients.git_history import CommitInfo, commits, is_ancestor, last_before
 from airflow_sm_git.clients.git_mirror import Mirror, MirrorCache, Refused
 from airflow_sm_git.clients.git_objects import Objects
@@ -217,6 +218,10 @@ class GitClient:
             with mirror.holding("history", [tip.sha], lambda fetcher: fetcher.history([tip.sha])) as (objects, _):
                 return action(objects)
 
+        try:
+            return sturdy(mirror, once)
+        except Refused:  # no branch ends there, and the remote gives no other commit by name
+            mirror.update("history", lambda fetcher: fetcher.refs(*EVERYTHING))
         try:
             return sturdy(mirror, once)
         except Refused:

@@ -29,6 +29,7 @@ def shas(repository: Repository) -> list[str]:
     first = repository.commit(FILES, executable=["src/train.py"], links={"src/link": "nested/serve.py"})
     second = repository.commit({"data.bin": NOISE})
     third = repository.commit({"README.md": b"3"})
+    repository.tag("noted", second, annotated=True)
     return [first, second, third, repository.commit({"src/train.py": b"side"}, branch="side", start=first)]
 
 
@@ -61,6 +62,8 @@ def everything_works(client: GitClient, url: str, shas: list[str]) -> None:
     assert package(client, url, side)[1]["train.py"] == b"side"
     config = {"repo": url, "branch": "main", "commit": first}
     assert client.resolve(parse_source(None, None, config)).commit == first
+    for ref in ("noted", second):
+        assert client.resolve(parse_source(None, None, config | {"branch": ref})).commit == first
     with pytest.raises(BadParameter, match="is not on 'main'"):
         client.resolve(parse_source(None, None, config | {"commit": side}))
     with pytest.raises(CommitGone):
@@ -102,6 +105,17 @@ def test_a_server_that_gives_nothing_by_name(
     packs = server.packs
     assert package(client, url, shas[0])[0].digest == DIGEST
     assert server.packs == packs
+
+
+@pytest.mark.parametrize("ref", ["noted", 1])
+def test_a_branch_is_looked_for_also_where_nothing_is_given_by_name(
+    server: GitServer, client: GitClient, shas: list[str], ref: str | int
+) -> None:
+    server.no_names = True
+    branch = shas[ref] if isinstance(ref, int) else ref
+    config = {"repo": server.url("models.git"), "branch": branch, "commit": "main"}
+    with pytest.raises(BadParameter, match=f"is not on '{branch}'"):
+        client.resolve(parse_source(None, None, config))
 
 
 def test_a_server_that_gives_nothing_by_name_and_has_no_filters_gives_everything_once(
