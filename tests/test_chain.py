@@ -200,6 +200,7 @@ def test_every_parameter_arrives(
         "repo": repository.url,
         "ref": "main",
         "as_of": "2024-01-01T02:30:00+00:00",
+        "paths": ["src", "lib"],
         "source_dir": "src",
         "dependencies": ["lib/extra.py"],
         "hosting_entry_point": "serve.py",

@@ -50,7 +50,35 @@ class SmGitOperator(BaseOperator):
         raise TypeError(f"{type(self).__name__} does not say what it runs.")
 
 
-class AwsOperator(SmGitOperator):
+class Connected:
+    """What an operator or sensor with the Amazon provider's connection parameters can do with them."""
+
+    aws_conn_id: str | None
+    region_name: str | None
+    verify: bool | str | None
+    botocore_config: dict[str, Any] | None
+    _hook: AwsHook | None = None
+
+    def aws(self) -> AwsHook:
+        """The connection's clients: the same ones until a template has changed a parameter."""
+        from airflow_sm_git.hooks.aws import AwsHook
+
+        hook = AwsHook(**self.connection())
+        if self._hook is None or hook != self._hook:
+            self._hook = hook
+        return self._hook
+
+    def connection(self) -> dict[str, Any]:
+        """The connection's parameters, as hook and triggers take them."""
+        return {
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name or None,
+            "verify": self.verify,
+            "botocore_config": self.botocore_config,
+        }
+
+
+class AwsOperator(Connected, SmGitOperator):
     """An operator that talks to AWS. The parameters are the Amazon provider's.
 
     :param aws_conn_id: connection of type ``aws``; its ``endpoint_url`` selects a local SageMaker.
@@ -75,25 +103,6 @@ class AwsOperator(SmGitOperator):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
-        self._aws: AwsHook | None = None
-
-    def aws(self) -> AwsHook:
-        """The connection's clients: the same ones until a template has changed a parameter."""
-        from airflow_sm_git.hooks.aws import AwsHook
-
-        hook = AwsHook(**self.connection())
-        if self._aws is None or hook != self._aws:
-            self._aws = hook
-        return self._aws
-
-    def connection(self) -> dict[str, Any]:
-        """The connection's parameters, as hook and triggers take them."""
-        return {
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name or None,
-            "verify": self.verify,
-            "botocore_config": self.botocore_config,
-        }
 
     def note_trouble(self, event: Mapping[str, Any]) -> None:
         """Say that the trigger could not watch. The task then waits by itself: what it waits for goes on all the same,

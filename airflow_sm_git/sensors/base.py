@@ -10,17 +10,16 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
-from airflow_sm_git.operators.base import event_phase, final_errors, is_deferrable, iso
+from airflow_sm_git.operators.base import Connected, event_phase, final_errors, is_deferrable, iso
 from airflow_sm_git.operators.values import seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_sm_git.hooks.aws import AwsHook
     from airflow_sm_git.triggers.base import StatusTrigger
 
 
-class StatusSensor(BaseSensorOperator):
+class StatusSensor(Connected, BaseSensorOperator):
     """Wait until a resource has ended well; fail when it has ended otherwise.
 
     :param aws_conn_id, region_name, verify, botocore_config: as the Amazon provider's.
@@ -94,7 +93,7 @@ class StatusSensor(BaseSensorOperator):
             deadline=deadline,
             check_interval=seconds("poke_interval", self.poke_interval),
             memo={"deadline": deadline},
-            **self._connection(),
+            **self.connection(),
         )
         self.defer(trigger=trigger, method_name="resume")
 
@@ -102,7 +101,7 @@ class StatusSensor(BaseSensorOperator):
         from airflow_sm_git.clients.sagemaker import status_phase
 
         name = self.target()
-        answer = self._aws().sagemaker().call(f"Describe{self.kind}", **{f"{self.kind}Name": name})
+        answer = self.aws().sagemaker().call(f"Describe{self.kind}", **{f"{self.kind}Name": name})
         status = answer[f"{self.kind}Status"]
         phase = status_phase(self.kind, status)
         self.log.info("%s %s is %s", self.kind, name, status)
@@ -110,16 +109,3 @@ class StatusSensor(BaseSensorOperator):
             reason = answer.get("FailureReason") or "no reason was given"
             raise SmGitError(f"{self.kind} {name!r} is {status}: {reason}")
         return PokeReturnValue(is_done=phase is Phase.SUCCEEDED, xcom_value={"name": name, "status": status})
-
-    def _aws(self) -> AwsHook:
-        from airflow_sm_git.hooks.aws import AwsHook
-
-        return AwsHook(**self._connection())
-
-    def _connection(self) -> dict[str, Any]:
-        return {
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name or None,
-            "verify": self.verify,
-            "botocore_config": self.botocore_config,
-        }
