@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from airflow_sm_git.clients.git_fetch import EVERYTHING, Fetcher
 from airflow_sm_git.clients.git_mirror import Mirror, Refused
-from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, Objects
+from airflow_sm_git.clients.git_objects import BrokenMirror, Objects
 from airflow_sm_git.core.errors import GitError
 
 _T = TypeVar("_T")
@@ -61,13 +61,6 @@ def having_commit(
     :param look: reads something of the commit, and so finds out whether it is there.
     """
     return mirror.having(kind, look, partial(_bring, kind, sha))
-
-
-def holding_commit(
-    mirror: Mirror, kind: str, sha: str
-) -> AbstractContextManager[tuple[Objects, dict[str, ObjectInfo]]]:
-    """Hold the repository of a kind that has a commit (or tag), fetching it if need be."""
-    return mirror.holding(kind, [sha], partial(_bring, kind, sha))
 
 
 def _bring(kind: str, sha: str, fetcher: Fetcher) -> None:
