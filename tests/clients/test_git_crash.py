@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -34,7 +35,8 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
     family = [psutil.Process(process.pid)]
     family += family[0].children(recursive=True)
     for each in family:
-        each.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it had just ended by itself
+            each.kill()
 
 
 def filled(repository: Repository) -> list[str]:
