@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f-\xa0\u2028-\u202e\u2066-\u2069]")
 _TRANSPORT_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCP_LIKE = re.compile(r"(?:(?P<user>[^@:/]+)@)?(?P<host>[^:/@]+|\[[0-9A-Fa-f:.]+\]):(?P<path>(?!//|:).+)")
-_SCP_LOGIN = re.compile(r"[^@:/]+:[^@/]*@")
+_SCP_LOGIN = re.compile(r"[^:/]+:[^@/]*@")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^][:%\\]*)(:[0-9]*)?")
 _NO_HOSTS = {"http", "https", "ssh", "git", "file"}  # of a URL that lacks a slash
 _MIN_BASE64 = 6
@@ -74,7 +74,7 @@ def _check_scheme(url: str, shown: str, scheme: str, allowed_schemes: Collection
     if parts.password is not None or re.search("[:@]", user) or (parts.username is not None and scheme != "ssh"):
         remedy = "Take them out of the URL and put them into a connection (git_conn_id)."
         raise BadParameter(parameter, shown, "credentials in the URL are refused.", remedy)
-    if scheme in {"http", "https"} and (parts.query or parts.fragment):
+    if scheme in {"http", "https"} and re.search("[?#]", url):
         raise BadParameter(parameter, shown, "a query or fragment is refused.", "Take it out.")
     if scheme != "file" and (not host or host.startswith("-") or user.startswith("-")):
         raise BadParameter(parameter, shown, "the URL names no usable host.")
