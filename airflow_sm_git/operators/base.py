@@ -104,6 +104,13 @@ class AwsOperator(Connected, SmGitOperator):
         self.verify = verify
         self.botocore_config = botocore_config
 
+    def is_of_earlier_try(self, context: Context, event: Mapping[str, Any]) -> bool:
+        """Whether an event was meant for an earlier try: then this one must begin anew.
+
+        Airflow 3.0 hands it to the retry of a task that failed after it had waited (apache/airflow, issue 56704).
+        """
+        return bool(event["memo"].get("try", context["ti"].try_number) != context["ti"].try_number)
+
     def note_trouble(self, event: Mapping[str, Any]) -> None:
         """Say that the trigger could not watch. The task then waits by itself: what it waits for goes on all the same,
         and must neither be forgotten nor started a second time."""

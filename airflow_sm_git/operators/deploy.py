@@ -173,6 +173,8 @@ class DeployOperator(AwsOperator):
     def resume(self, context: Context, event: dict[str, Any]) -> Endpoint:
         """Go on when the trigger has told that the endpoint has settled, or that time is up."""
         with final_errors(context):
+            if self.is_of_earlier_try(context, event):
+                return self.run(context)
             self.note_trouble(event)
             memo = event["memo"]
             return self._deploy(context, datetime.fromisoformat(memo["deadline"]), memo["submitted"])
@@ -202,7 +204,7 @@ class DeployOperator(AwsOperator):
                 submitted = self._act(client, action, requests)
                 if submitted and not self.wait_for_completion:
                     return self._record(client, requests, client.call("DescribeEndpoint", EndpointName=name))
-            self._await(client, name, deadline, submitted)
+            self._await(context, client, name, deadline, submitted)
         raise errors.DeployFailed(f"Endpoint {name!r} did not settle: others keep changing it.", "Deploy again.")
 
     def _act(self, client: SageMakerClient, action: EndpointAction, requests: DeployRequests) -> str | None:
@@ -222,7 +224,9 @@ class DeployOperator(AwsOperator):
             return None
         return str(requests.endpoint_config["EndpointConfigName"])
 
-    def _await(self, client: SageMakerClient, name: str, deadline: datetime, submitted: str | None) -> None:
+    def _await(
+        self, context: Context, client: SageMakerClient, name: str, deadline: datetime, submitted: str | None
+    ) -> None:
         """Wait until the endpoint has settled: here, or deferred."""
         endpoint = client.describe("Endpoint", name)
         status = endpoint["EndpointStatus"] if endpoint else "gone"
@@ -233,7 +237,7 @@ class DeployOperator(AwsOperator):
             from airflow_sm_git.triggers.endpoint import EndpointTrigger
 
             since = iso((endpoint or {}).get("LastModifiedTime") or datetime.now(UTC))
-            memo = {"deadline": iso(deadline), "submitted": submitted}
+            memo = {"deadline": iso(deadline), "submitted": submitted, "try": context["ti"].try_number}
             times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
             if datetime.now(UTC) < deadline:
                 trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_sm_git.clients.owned import Owned
-    from airflow_sm_git.clients.sagemaker import SageMakerClient
     from airflow_sm_git.core.names import TaskKey
 
 POLICIES = ("on_success", "always", "never")
@@ -73,6 +72,8 @@ class TeardownOperator(AwsOperator):
     def resume(self, context: Context, event: dict[str, Any]) -> Teardown:
         """Go on when an endpoint that was busy has settled."""
         with final_errors(context):
+            if self.is_of_earlier_try(context, event):
+                return self.run(context)
             self.note_trouble(event)
             memo = event["memo"]
             return self._delete(context, datetime.fromisoformat(memo["deadline"]), memo["stopped"])
@@ -119,7 +120,7 @@ class TeardownOperator(AwsOperator):
             found = self._owned(key)
             for owned in found:
                 if owned.kind == "Endpoint":
-                    self._await_settled(client, owned.name, deadline, stopped)
+                    self._await_settled(context, owned.name, deadline, stopped)
             deleted += delete_owned(client, found, seconds("check_interval", self.check_interval), deadline.timestamp())
         self.log.info("Deleted: %s", ", ".join(deleted) or "nothing, all was gone already")
         return Teardown(
@@ -131,10 +132,11 @@ class TeardownOperator(AwsOperator):
             remove_command=None,
         )
 
-    def _await_settled(self, client: SageMakerClient, name: str, deadline: datetime, stopped: list[str]) -> None:
+    def _await_settled(self, context: Context, name: str, deadline: datetime, stopped: list[str]) -> None:
         """An endpoint that is being created or updated cannot be deleted: wait, deferred if wanted."""
         from airflow_sm_git.core.status import ENDPOINT_BUSY
 
+        client = self.aws().sagemaker()
         endpoint = client.describe("Endpoint", name)
         if endpoint is None or endpoint["EndpointStatus"] not in ENDPOINT_BUSY:
             return
@@ -144,7 +146,7 @@ class TeardownOperator(AwsOperator):
 
             since = iso(endpoint["LastModifiedTime"])
             times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
-            memo = {"deadline": iso(deadline), "stopped": stopped}
+            memo = {"deadline": iso(deadline), "stopped": stopped, "try": context["ti"].try_number}
             trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())
             self.defer(trigger=trigger, method_name="resume")
         _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())

@@ -215,12 +215,14 @@ class TrainOperator(AwsOperator):
         if not self.wait_for_completion:
             return self._record(client, job, attached)
         if not ended and is_deferrable(self.deferrable):
-            self._defer(job, deadline, attached)
+            self._defer(context, job, deadline, attached)
         return self._finish(context, client, name, deadline, attached)
 
     def resume(self, context: Context, event: dict[str, Any]) -> TrainingJob:
         """Go on when the trigger has told that the job ended, or that time is up."""
         with final_errors(context):
+            if self.is_of_earlier_try(context, event):
+                return self.run(context)
             self.note_trouble(event)
             memo = event["memo"]
             deadline = datetime.fromisoformat(memo["deadline"])
@@ -256,7 +258,7 @@ class TrainOperator(AwsOperator):
         )
         return submit(client, order, wait=lambda name: self._wait(client, name, deadline)[1].ended, log=self.log.info)
 
-    def _defer(self, job: dict[str, Any], deadline: datetime, attached: bool) -> None:
+    def _defer(self, context: Context, job: dict[str, Any], deadline: datetime, attached: bool) -> None:
         from airflow_sm_git.triggers.training_job import TrainingJobTrigger
 
         name = job["TrainingJobName"]
@@ -265,7 +267,7 @@ class TrainOperator(AwsOperator):
             since=iso(job["CreationTime"]),
             deadline=iso(deadline),
             check_interval=seconds("check_interval", self.check_interval),
-            memo={"name": name, "deadline": iso(deadline), "attached": attached},
+            memo={"name": name, "deadline": iso(deadline), "attached": attached, "try": context["ti"].try_number},
             cancel_on_kill=self.cancel_on_kill,
             **self.connection(),
         )
