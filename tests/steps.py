@@ -81,6 +81,7 @@ def package(server: LocalSageMaker, files: Mapping[str, str] | None = None, entr
         source_dir="src",
         size=len(body),
         file_count=len(files),
+        manifest_uri="s3://bucket/manifest.json",
         reused=False,
     )
 

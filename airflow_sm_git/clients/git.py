@@ -13,11 +13,12 @@ from airflow_sm_git.clients.git_fetch import EVERYTHING
 from airflow_sm_git.clients.git_history import CommitInfo, commits, is_ancestor, last_before
 from airflow_sm_git.clients.git_mirror import Mirror, MirrorCache, Refused
 from airflow_sm_git.clients.git_objects import Objects
-from airflow_sm_git.clients.git_package import Content, PackageInfo, package
+from airflow_sm_git.clients.git_package import PackageInfo, Target, package
 from airflow_sm_git.clients.git_process import GitRunner
 from airflow_sm_git.clients.git_ranges import NotBefore, Walk, bring_blobs, nearest, walk_back
 from airflow_sm_git.clients.git_reading import having_commit, read, sturdy
 from airflow_sm_git.clients.git_refs import Tip, find_tip
+from airflow_sm_git.core.choice import Content
 from airflow_sm_git.core.credentials import Login
 from airflow_sm_git.core.errors import BadParameter, CommitGone, GitError, RefNotFound
 from airflow_sm_git.core.limits import DEFAULTS, Limits
@@ -156,6 +157,7 @@ class GitClient:
         entry_point: str,
         dependencies: Sequence[str] = (),
         out: BinaryIO,
+        manifest: BinaryIO | None = None,
     ) -> PackageInfo:
         """Write the package of a commit.
 
@@ -165,6 +167,7 @@ class GitClient:
         :param entry_point: script, relative to ``source_dir``, else to the repository's root.
         :param dependencies: further files and directories, put at the root under their base names.
         :param out: binary file, written from where it stands; it must be seekable.
+        :param manifest: as ``out``, for the package's manifest (:mod:`airflow_sm_git.core.manifest`).
         :raises BadParameter: a malformed path, two things for one name.
         :raises CommitGone: the remote no longer has the commit.
         :raises PathNotFound: the commit lacks a path.
@@ -174,7 +177,7 @@ class GitClient:
         _check_sha("commit", commit)
         mirror = self._mirror(repo_url)
         content = Content(source_dir, entry_point, tuple(dependencies))
-        write = partial(package, mirror, commit, content, self._limits, out, out.tell())
+        write = partial(package, mirror, commit, content, self._limits, Target(out, manifest))
         return read(mirror, commit, _gone(repo_url, commit), write)
 
     def _mirror(self, url: str) -> Mirror:

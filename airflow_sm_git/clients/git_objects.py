@@ -68,13 +68,14 @@ class Objects:
         with self._runner.open(self._directory, ["cat-file", "--batch-command"]) as process:
             yield ObjectReader(process)
 
-    def run(self, arguments: Sequence[str], stdin: bytes = b"") -> bytes:
+    def run(self, arguments: Sequence[str], stdin: bytes = b"", index: Path | None = None) -> bytes:
         """Run a local git command.
 
+        :param index: file to be git's index.
         :raises BrokenMirror: it failed, as none of ours does in a sound repository.
         """
         try:
-            return self._runner.run(self._directory, arguments, stdin=stdin)
+            return self._runner.run(self._directory, arguments, stdin=stdin, index=index)
         except CommandFailed as error:
             raise BrokenMirror(error.stderr) from error
 

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import BinaryIO, Literal
 
+from airflow_sm_git.clients.git_attributes import attribute_files, ignored
 from airflow_sm_git.clients.git_fetch import Fetcher
 from airflow_sm_git.clients.git_mirror import Mirror
 from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectReader, Objects
 from airflow_sm_git.clients.git_reading import having_commit
-from airflow_sm_git.core.errors import PathNotFound, UnsafeTree
-from airflow_sm_git.core.git_tree import DIRECTORY, Reader, TooMany, find, walk
+from airflow_sm_git.core.choice import Content, choose, without_ignored
+from airflow_sm_git.core.errors import UnsafeTree
 from airflow_sm_git.core.limits import Limits
+from airflow_sm_git.core.manifest import ManifestWriter
 from airflow_sm_git.core.package import Entry, write_package
-from airflow_sm_git.core.source import check_path
-from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected, Selection, TreeEntry, select
-
-_MOST_SHOWN = 20_000
-
-
-@dataclass(frozen=True)
-class Content:
-    """What of a commit to package; see :func:`airflow_sm_git.core.tree.select`."""
-
-    source_dir: str | None
-    entry_point: str
-    dependencies: tuple[str, ...] = ()
+from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected
 
 
 @dataclass(frozen=True)
@@ -59,9 +48,26 @@ class _Attempt:
     missing: tuple[str, ...] = ()
 
 
-def package(
-    mirror: Mirror, commit: str, content: Content, limits: Limits, out: BinaryIO, start: int, kind: str
-) -> PackageInfo:
+class Target:
+    """Where a package and its manifest go.
+
+    :param out: binary file for the archive, written from where it stands; seekable.
+    :param manifest: as ``out``, for the manifest; None for none.
+    """
+
+    def __init__(self, out: BinaryIO, manifest: BinaryIO | None = None) -> None:
+        self.out = out
+        self.manifest = manifest
+        self._starts = [(file, file.tell()) for file in (out, manifest) if file]
+
+    def rewind(self) -> None:
+        """Forget what an earlier attempt has written."""
+        for file, start in self._starts:
+            file.seek(start)
+            file.truncate()
+
+
+def package(mirror: Mirror, commit: str, content: Content, limits: Limits, target: Target, kind: str) -> PackageInfo:
     """Write the package of a commit from a mirror's repository of a kind; see :meth:`GitClient.package`."""
 
     def attempt(objects: Objects) -> _Attempt | None:
@@ -69,15 +75,23 @@ def package(
             tree = reader.commit_tree(commit)
             if tree is None:
                 return None
-            chosen = choose(reader.tree, tree, content, limits)
-            sizes = dict(_sizes(reader, chosen.members))
+            chosen, directories = choose(reader.tree, tree, content, limits)
+            attributes = attribute_files(reader.tree, tree, chosen, directories)
+            names = {member.entry.oid for member in chosen.members} | set(attributes.values())
+            sizes = dict(_sizes(reader, names))
             if missing := tuple(name for name, size in sizes.items() if size is None):
                 return _Attempt(None, missing)
-            out.seek(start)
-            out.truncate()
-            digest = write_package(_entries(chosen.members, sizes, reader, limits), out)
+            chosen = without_ignored(
+                chosen, directories, lambda paths: ignored(objects, reader, attributes, sizes, paths)
+            )
+            target.rewind()
+            manifest = ManifestWriter(target.manifest) if target.manifest else None
+            digest = write_package(_entries(chosen.members, sizes, reader, limits), target.out, manifest=manifest)
             made = chosen.entry_point, chosen.source_dir, tree
-            return _Attempt(PackageInfo(digest.sha256, digest.size, digest.file_count, *made))
+            info = PackageInfo(digest.sha256, digest.size, digest.file_count, *made)
+            if manifest:
+                manifest.finish(_head(mirror.url, commit, info, content))
+            return _Attempt(info)
 
     with having_commit(mirror, kind, commit, attempt) as (_, found):
         if found.info:
@@ -90,39 +104,10 @@ def package(
     return written.info
 
 
-def choose(read: Reader, root: str, content: Content, limits: Limits) -> Selection:
-    """What of a commit goes into the package, looking only where it lies; see :func:`airflow_sm_git.core.tree.select`.
-
-    :param read: gives tree objects.
-    :param root: name of the commit's tree.
-    """
-    given = (content.source_dir, content.entry_point, content.dependencies)
-    wanted = [check_path("source_dir", content.source_dir)] if content.source_dir else []
-    wanted = wanted or [check_path("entry_point", content.entry_point)]
-    wanted += [check_path("dependencies", path) for path in content.dependencies]
-    entries: list[TreeEntry] = []
-    try:
-        for path in _outermost(wanted):
-            found = find(read, root, path)
-            if found and found[0] == DIRECTORY:
-                entries += walk(read, found[1], "" if path == "." else path, most=limits.max_files - len(entries))
-            elif found:
-                entries.append(TreeEntry(path, *found))
-        return select(entries, *given)
-    except PathNotFound:
-        if "." in wanted:
-            raise
-    # Only what there is in the whole commit makes a helpful error; of a large one, a part will do.
-    around: list[TreeEntry] = []
-    with suppress(TooMany):
-        around.extend(walk(read, root, most=_MOST_SHOWN))
-    return select([*around, *entries], *given)
-
-
-def _outermost(paths: Iterable[str]) -> list[str]:
-    """The paths that do not lie below another one of them, each once."""
-    unique = list(dict.fromkeys(paths))
-    return [p for p in unique if "." not in unique or p == "." if not any(p.startswith(f"{o}/") for o in unique)]
+def _head(url: str, commit: str, info: PackageInfo, content: Content) -> dict[str, object]:
+    made = asdict(info)
+    del made["size"]  # of the compressed archive: not the same on every machine
+    return {"repository": url, "commit": commit, **made, "dependencies": list(content.dependencies)}
 
 
 def _has_all(names: Iterable[str], objects: Objects) -> bool | None:
@@ -130,9 +115,9 @@ def _has_all(names: Iterable[str], objects: Objects) -> bool | None:
         return all([info is not None for _, info in reader.infos(names)]) or None
 
 
-def _sizes(reader: ObjectReader, members: Iterable[Selected]) -> Iterator[tuple[str, int | None]]:
-    """Each chosen blob's size in bytes, None where it is not there."""
-    for name, info in reader.infos({member.entry.oid for member in members}):
+def _sizes(reader: ObjectReader, names: Iterable[str]) -> Iterator[tuple[str, int | None]]:
+    """Each blob's size in bytes, None where it is not there."""
+    for name, info in reader.infos(names):
         if info is not None and info.kind != "blob":
             raise UnsafeTree(f"The commit has the {info.kind} {name} where a file should be.")
         yield name, None if info is None else info.size

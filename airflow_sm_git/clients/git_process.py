@@ -136,16 +136,18 @@ class GitRunner:
         remote: Remote | None = None,
         stdin: bytes = b"",
         keep_open: Sequence[int] = (),
+        index: Path | None = None,
     ) -> bytes:
         """Run one command to its end and return what it printed.
 
         :param repository: bare repository, or None.
         :param remote: makes ``origin`` known; without it git cannot reach anything.
         :param keep_open: file descriptors to hand down: a lock is held as long as git lives.
+        :param index: file to be git's index.
         :raises CommandFailed: another status than 0.
         :raises RemoteError: no end within the timeout; the whole process group is gone then.
         """
-        access = self._access(remote)
+        access = self._access(remote) if index is None else Access(environment={"GIT_INDEX_FILE": str(index)})
         process = self._start(repository, arguments, remote, access, keep_open)
         with _reaped(process):
             try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol
 
 from airflow_sm_git.core.errors import UnsafeTree
+from airflow_sm_git.core.manifest import ManifestWriter
 from airflow_sm_git.core.tree import check_layout
 
 # 1980-01-02: zip files, and so wheels built from a package, know nothing before 1980 in any time zone.
@@ -76,12 +77,17 @@ def _raw_deflate() -> Compressor:
 
 
 def write_package(
-    entries: Iterable[Entry], out: BinaryIO, *, compressor: Callable[[], Compressor] = _raw_deflate
+    entries: Iterable[Entry],
+    out: BinaryIO,
+    *,
+    manifest: ManifestWriter | None = None,
+    compressor: Callable[[], Compressor] = _raw_deflate,
 ) -> Digest:
     """Write ``entries`` to ``out`` as a ``.tar.gz`` whose tar depends on nothing but their paths, modes and content.
 
     :param entries: in any order; they are sorted by the bytes of their paths. Contents are streamed.
     :param out: binary file, written from where it stands.
+    :param manifest: is told of every file.
     :param compressor: makes a raw deflate stream.
     :raises UnsafeTree: ``.git`` in any disguise, links that leave the archive, names that collide, LFS pointers.
     """
@@ -92,9 +98,13 @@ def write_package(
     for entry in ordered:
         if entry.kind == "symlink":
             gzip.write(_header(entry.path, 0o777, 0, b"2", links[entry.path]))
+            if manifest:
+                manifest.symlink(entry.path, links[entry.path])
         else:
             gzip.write(_header(entry.path, 0o755 if entry.executable else 0o644, entry.size, b"0"))
-            _write_content(entry, gzip)
+            sha256 = _write_content(entry, gzip)
+            if manifest:
+                manifest.file(entry.path, executable=entry.executable, size=entry.size, sha256=sha256)
     return gzip.finish(len(ordered))
 
 
@@ -111,8 +121,10 @@ def _target(entry: Entry) -> str:
     return text
 
 
-def _write_content(entry: Entry, gzip: _GzipWriter) -> None:
+def _write_content(entry: Entry, gzip: _GzipWriter) -> str:
+    """Write a file's content; return its SHA-256 in hexadecimal."""
     written = 0
+    sha256 = hashlib.sha256()
     for chunk in entry.read():
         if written == 0 and entry.size < _LFS_POINTER_SIZE and chunk.startswith(_LFS_POINTER):
             raise UnsafeTree(
@@ -120,10 +132,12 @@ def _write_content(entry: Entry, gzip: _GzipWriter) -> None:
                 "Put the data into S3 and pass it as a channel, or keep the file out of what is packaged.",
             )
         gzip.write(chunk)
+        sha256.update(chunk)
         written += len(chunk)
     if written != entry.size:
         raise UnsafeTree(f"{entry.path!r} has {written} bytes instead of the {entry.size} that were announced.")
     gzip.write(bytes(-written % _BLOCK))
+    return sha256.hexdigest()
 
 
 class _GzipWriter:

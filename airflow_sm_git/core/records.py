@@ -31,7 +31,10 @@ class Checkout(TypedDict):
 
 
 class Package(TypedDict):
-    """A source archive in S3. `digest` is the SHA-256 of the uncompressed tar, `size` that of the object."""
+    """A source archive in S3. `digest` is the SHA-256 of the uncompressed tar, `size` that of the object.
+
+    The manifest lists its files with their hashes (`airflow_sm_git.core.manifest`).
+    """
 
     schema: int
     s3_uri: str
@@ -44,6 +47,7 @@ class Package(TypedDict):
     size: int
     file_count: int
     reused: bool
+    manifest_uri: str
 
 
 class TrainingJob(TypedDict):

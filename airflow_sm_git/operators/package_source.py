@@ -25,7 +25,7 @@ class PackageSourceOperator(AwsOperator):
     :param s3_uri_prefix: where to put it; None for the setting, else SageMaker's default bucket.
     :param git_conn_id: connection of type ``git`` with the credentials.
     :param git_config: the SageMaker SDK's dict, for its credentials; not a template field.
-    :return: a `Package` record.
+    :return: a `Package` record. A manifest lies beside the package (`airflow_sm_git.core.manifest`).
     """
 
     template_fields: Sequence[str] = (
@@ -62,25 +62,32 @@ class PackageSourceOperator(AwsOperator):
 
     def run(self, context: Context) -> Package:
         """Build, hash, put."""
+        from airflow_sm_git.core.names import short_hash
         from airflow_sm_git.hooks.git import git_client, read_source
 
         checkout = load(Checkout, "checkout", self.checkout)
         config = rendered(self, context)
         repo = None if config else checkout["repo"]
         source = read_source(repo, None, config, self.git_conn_id, aws=self.aws)
-        with tempfile.TemporaryFile() as archive:
+        dependencies = tuple(as_list("dependencies", self.dependencies))
+        with tempfile.TemporaryFile() as archive, tempfile.TemporaryFile() as manifest:
             info = git_client(source.credentials).package(
                 checkout["repo"],
                 checkout["commit"],
                 source_dir=self.source_dir or None,
                 entry_point=self.entry_point,
-                dependencies=tuple(as_list("dependencies", self.dependencies)),
+                dependencies=dependencies,
                 out=archive,
+                manifest=manifest,
             )
             size = archive.tell()
             metadata = {"digest": info.digest, "commit": checkout["commit"]}
             store = self.aws().store(self.s3_uri_prefix or None)
             uri, reused = store.put_once(f"packages/{info.digest}/sourcedir.tar.gz", archive, metadata)
+            made_of = [checkout["repo"], info.source_dir, info.entry_point, dependencies]
+            # Other commits and other repositories may share the package.
+            key = f"packages/{info.digest}/manifest-{checkout['commit']}-{short_hash(made_of)}.json"
+            manifest_uri, _ = store.put_once(key, manifest, {"digest": info.digest})
         self.log.info("%s %s (%d files, digest %s)", "Found" if reused else "Put", uri, info.file_count, info.digest)
         return Package(
             schema=SCHEMA,
@@ -94,4 +101,5 @@ class PackageSourceOperator(AwsOperator):
             size=size,
             file_count=info.file_count,
             reused=reused,
+            manifest_uri=manifest_uri,
         )

@@ -23,6 +23,7 @@ PACKAGE: Package = {
     "source_dir": "src",
     "size": 100,
     "file_count": 2,
+    "manifest_uri": "s3://bucket/manifest.json",
     "reused": False,
 }
 TAGS = [{"Key": "sm-git:dag", "Value": "d"}]

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from airflow_sm_git import GitCheckoutOperator, PackageSourceOperator
+from airflow_sm_git.core.manifest import check_manifest
+from airflow_sm_git.core.records import Package
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
-from tests import steps
 from tests.airflow_runner import Run, Runner
 from tests.git_server import Repository, serve
 from tests.local.sagemaker_requests import BUCKET, client, unique
@@ -23,6 +24,13 @@ from tests.local.sagemaker_requests import BUCKET, client, unique
 @pytest.fixture
 def server(local_sagemaker: LocalSageMaker) -> LocalSageMaker:
     return local_sagemaker
+
+
+def manifest_of(server: LocalSageMaker, record: Package) -> Any:
+    """The manifest that lies beside a package."""
+    folder, _, name = record["manifest_uri"].removeprefix(f"s3://{BUCKET}/").rpartition("/")
+    assert f"s3://{BUCKET}/{folder}/sourcedir.tar.gz" == record["s3_uri"]
+    return json.load(client(server, "s3").get_object(Bucket=BUCKET, Key=f"{folder}/{name}")["Body"])
 
 
 def package(airflow: Runner, repository: Repository, **options: Any) -> Run:
@@ -55,10 +63,17 @@ def test_the_record_tells_of_the_object_and_the_commit(
         "size": len(body),
         "file_count": 2,
         "reused": False,
+        "manifest_uri": record["manifest_uri"],
     }
     assert found["Metadata"] == {"digest": digest, "commit": commit}
     with tarfile.open(fileobj=io.BytesIO(body)) as archive:
         assert archive.getnames() == ["serve.py", "train.py"]
+    manifest = manifest_of(server, record)
+    check_manifest(manifest, io.BytesIO(body))
+    assert {key: manifest[key] for key in ("repository", "commit", "tree", "digest", "source_dir", "entry_point")} == {
+        "repository": repository.url,
+        **{key: record[key] for key in ("commit", "tree", "digest", "source_dir", "entry_point")},
+    }
 
 
 def test_the_same_content_of_another_commit_is_not_put_again(
@@ -72,7 +87,9 @@ def test_the_same_content_of_another_commit_is_not_put_again(
     second = package(airflow, repository, **options).xcom("package")
     assert (second["s3_uri"], second["reused"]) == (first["s3_uri"], True)
     assert second["commit"] != first["commit"]
-    assert "PutObject" not in steps.actions(server, asked)
+    puts = [line["resource"] for line in server.requests()[asked:] if line["action"] == "PutObject"]
+    assert puts == [second["manifest_uri"].removeprefix("s3://")], "only the commit's own manifest is new"
+    assert manifest_of(server, second)["commit"] == second["commit"]
 
 
 def test_without_a_source_dir_the_script_lies_at_the_root_with_its_dependencies(

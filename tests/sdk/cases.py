@@ -114,6 +114,7 @@ class Case:
             source_dir=source_dir,
             size=1,
             file_count=1,
+            manifest_uri="s3://bucket/manifest.json",
             reused=False,
         )
 
