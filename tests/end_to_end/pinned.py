@@ -1,4 +1,5 @@
-"""DAGs whose tasks a test clears after their branch has moved: a plain one, one that repins if told, one that waits."""
+"""DAGs whose tasks a test clears after their branch has moved: a plain one, one that repins if told, one that
+waits; and one whose first job fails."""
 
 import os
 
@@ -30,3 +31,6 @@ with DAG("repinned", schedule=None):
 
 with DAG("waiting", schedule=None):
     chain(data="hi", deferrable=True, hyperparameters={"wait-for": os.environ["SM_GIT_TEST_GATE"]})
+
+with DAG("retried", schedule=None):
+    chain(data="hi", deferrable=True, hyperparameters={"fail-attempt": "1"})
