@@ -45,6 +45,7 @@ def train_deploy_predict(
     paths: Sequence[str] | str = (),
     source_dir: str | None = None,
     dependencies: Sequence[str] = (),
+    submodules: bool | str = False,
     hosting_entry_point: str | None = None,
     hosting_source_dir: str | None = None,
     hosting_image_uri: str | None = None,
@@ -71,7 +72,7 @@ def train_deploy_predict(
     :param entry_point: the training script; serves too, unless `hosting_entry_point` says otherwise.
     :param image_uri: the training image; serves too, unless `hosting_image_uri` says otherwise.
     :param repo, ref, git_conn_id, git_config, as_of, paths: which commit; see `GitCheckoutOperator`.
-    :param source_dir, dependencies: what of it to package; see `PackageSourceOperator`.
+    :param source_dir, dependencies, submodules: what of it to package; see `PackageSourceOperator`.
     :param hosting_entry_point: another script of the same commit that serves.
     :param hosting_source_dir: its directory, if it is not `source_dir`; makes a package of its own.
     :param role, inputs, hyperparameters, metric_definitions: see `TrainOperator`.
@@ -100,7 +101,7 @@ def train_deploy_predict(
         return merged
 
     def packaged(task_id: str, script: str, directory: str | None) -> PackageSourceOperator:
-        what = {"entry_point": script, "source_dir": directory, "dependencies": dependencies}
+        what = {"entry_point": script, "source_dir": directory, "dependencies": dependencies, "submodules": submodules}
         kwargs = arguments("package", git, storing, what, checkout=checkout.output)
         return PackageSourceOperator(**{**kwargs, "task_id": task_id})
 

@@ -203,6 +203,7 @@ def test_every_parameter_arrives(
         "paths": ["src", "lib"],
         "source_dir": "src",
         "dependencies": ["lib/extra.py"],
+        "submodules": True,
         "hosting_entry_point": "serve.py",
         "hosting_source_dir": "web",
         "hosting_image_uri": f"{IMAGE}-host",

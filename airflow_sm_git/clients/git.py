@@ -13,7 +13,7 @@ from airflow_sm_git.clients.git_fetch import EVERYTHING
 from airflow_sm_git.clients.git_history import CommitInfo, commits, is_ancestor, last_before
 from airflow_sm_git.clients.git_mirror import Mirror, MirrorCache, Refused
 from airflow_sm_git.clients.git_objects import Objects
-from airflow_sm_git.clients.git_package import PackageInfo, Target, package
+from airflow_sm_git.clients.git_package import PackageInfo, Packager, Target
 from airflow_sm_git.clients.git_process import GitRunner
 from airflow_sm_git.clients.git_ranges import NotBefore, Walk, bring_blobs, nearest, walk_back
 from airflow_sm_git.clients.git_reading import having_commit, read, sturdy
@@ -156,6 +156,7 @@ class GitClient:
         source_dir: str | None,
         entry_point: str,
         dependencies: Sequence[str] = (),
+        submodules: bool = False,
         out: BinaryIO,
         manifest: BinaryIO | None = None,
     ) -> PackageInfo:
@@ -166,6 +167,7 @@ class GitClient:
         :param source_dir: directory whose children become the archive's root; None for the entry point alone.
         :param entry_point: script, relative to ``source_dir``, else to the repository's root.
         :param dependencies: further files and directories, put at the root under their base names.
+        :param submodules: package the files of submodules too, at the commits that are recorded; else they are refused.
         :param out: binary file, written from where it stands; it must be seekable.
         :param manifest: as ``out``, for the package's manifest (:mod:`airflow_sm_git.core.manifest`).
         :raises BadParameter: a malformed path, two things for one name.
@@ -176,9 +178,10 @@ class GitClient:
         """
         _check_sha("commit", commit)
         mirror = self._mirror(repo_url)
-        content = Content(source_dir, entry_point, tuple(dependencies))
-        write = partial(package, mirror, commit, content, self._limits, Target(out, manifest))
-        return read(mirror, commit, _gone(repo_url, commit), write)
+        content = Content(source_dir, entry_point, tuple(dependencies), submodules)
+        check = partial(check_url, allowed_schemes=self._allowed_schemes, parameter="submodules")
+        packager = Packager(mirror, commit, content, self._limits, check)
+        return read(mirror, commit, _gone(repo_url, commit), partial(packager.write, Target(out, manifest)))
 
     def _mirror(self, url: str) -> Mirror:
         url = check_url(url, self._allowed_schemes)

@@ -30,6 +30,7 @@ from airflow_sm_git.clients.git_fetch import Fetcher, has_whole_history
 from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, Objects
 from airflow_sm_git.clients.git_process import CommandFailed, GitRunner
 from airflow_sm_git.core.errors import GitError, NotSupported, RemoteError
+from airflow_sm_git.core.urls import same_host
 
 # A mirror's own files say nothing about the remote: local commands could not reach it if they wanted to.
 _HEAD = "ref: refs/heads/none\n"
@@ -121,13 +122,18 @@ class Mirror:
 
     @contextlib.contextmanager
     def having(
-        self, kind: str, look: Callable[[Objects], _T | None], fetch: Callable[[Fetcher], None]
+        self,
+        kind: str,
+        look: Callable[[Objects], _T | None],
+        fetch: Callable[[Fetcher], None],
+        url: str | None = None,
     ) -> Iterator[tuple[Objects, _T]]:
         """Hold a repository of the mirror that has what is looked for; nobody changes it meanwhile.
 
         :param kind: ``objects``, ``history`` or ``full``.
         :param look: finds it; None, or a command that fails, means that it is not there.
         :param fetch: brings it then.
+        :param url: of a submodule, if it is to be brought from there.
         :raises Refused: the remote will not give an object by name.
         :raises RemoteError: the remote cannot be read.
         """
@@ -141,7 +147,7 @@ class Mirror:
                 # Fetched, and still missing: what lies there hides what was fetched.
                 is_new = self._prepare(kind, afresh=attempt > 0)
                 if is_new or self._look(kind, look) is None:
-                    self._fetch(kind, lock, fetch)
+                    self._fetch(kind, lock, fetch, url)
             self._cache.evict(self.path)
         raise GitError(f"The mirror of {self.url} does not keep what is fetched into it.", "Is the disk full?")
 
@@ -251,25 +257,26 @@ class Mirror:
             _remove(leftover)
         return is_new
 
-    def _fetch(self, kind: str, lock: int, fetch: Callable[[Fetcher], None]) -> None:
-        fetcher = Fetcher(self._runner, self.path / kind, Remote(self.url, _FILTERS[kind]), lock)
+    def _fetch(self, kind: str, lock: int, fetch: Callable[[Fetcher], None], url: str | None = None) -> None:
+        remote = Remote(url or self.url, _FILTERS[kind], same_host(url or self.url, self.url))
+        fetcher = Fetcher(self._runner, self.path / kind, remote, lock)
         try:
             fetch(fetcher)
         except CommandFailed as error:
             if "dumb http" in error.stderr:
                 remedy = "Serve it with git-http-backend(1), or over SSH."
                 raise NotSupported(
-                    "repo", self.url, "it lies there as files, with no git to answer.", remedy
+                    "repo", remote.url, "it lies there as files, with no git to answer.", remedy
                 ) from error
             if error.refuses_commit:
                 raise Refused(error.stderr) from error
             if error.is_remote:
-                raise error.explained(self.url) from error
+                raise error.explained(remote.url) from error
             self._prepare(kind, afresh=True)
             try:
                 fetch(fetcher)
             except CommandFailed as again:
-                raise again.explained(self.url) from again
+                raise again.explained(remote.url) from again
         finally:
             (self.path / "size").write_text(str(_disk_usage(self.path)))
 

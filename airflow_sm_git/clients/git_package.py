@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import BinaryIO, Literal
 
 from airflow_sm_git.clients.git_attributes import attribute_files, ignored
 from airflow_sm_git.clients.git_fetch import Fetcher
-from airflow_sm_git.clients.git_mirror import Mirror
+from airflow_sm_git.clients.git_mirror import Mirror, Refused
 from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectReader, Objects
 from airflow_sm_git.clients.git_reading import having_commit
+from airflow_sm_git.clients.git_submodules import Submodules, Wanting
 from airflow_sm_git.core.choice import Content, choose, without_ignored
-from airflow_sm_git.core.errors import UnsafeTree
+from airflow_sm_git.core.errors import GitError, UnsafeTree
 from airflow_sm_git.core.limits import Limits
 from airflow_sm_git.core.manifest import ManifestWriter
 from airflow_sm_git.core.package import Entry, write_package
-from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected
+from airflow_sm_git.core.tree import EXECUTABLE, SYMLINK, Selected, Selection
+
+_MOST_FETCHES = 1000  # one for what is missing, and two for each submodule
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,19 @@ class PackageInfo:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A package, or what has to be fetched before it can be written: object names of blobs."""
+    """A package, or what has to be fetched before it can be written.
+
+    :param missing: object names.
+    :param commit: whether they are commits, not blobs.
+    :param url: of the submodule that they are fetched from; None for the repository itself.
+    :param why: what to say if they cannot be had.
+    """
 
     info: PackageInfo | None
     missing: tuple[str, ...] = ()
+    commit: bool = False
+    url: str | None = None
+    why: str = ""
 
 
 class Target:
@@ -67,47 +79,76 @@ class Target:
             file.truncate()
 
 
-def package(mirror: Mirror, commit: str, content: Content, limits: Limits, target: Target, kind: str) -> PackageInfo:
-    """Write the package of a commit from a mirror's repository of a kind; see :meth:`GitClient.package`."""
+@dataclass(frozen=True)
+class Packager:
+    """Packages of one commit; see :meth:`GitClient.package`.
 
-    def attempt(objects: Objects) -> _Attempt | None:
+    :param mirror: of the repository.
+    :param check_url: returns the URL of a submodule that git may be run on, or raises.
+    """
+
+    mirror: Mirror
+    commit: str
+    content: Content
+    limits: Limits
+    check_url: Callable[[str], str]
+
+    def write(self, target: Target, kind: str) -> PackageInfo:
+        """Write the package from the mirror's repository of a kind, fetching what is missing there."""
+        attempt = partial(self._attempt, target)
+        for _ in range(_MOST_FETCHES):
+            with having_commit(self.mirror, kind, self.commit, attempt) as (_, found):
+                if found.info:
+                    return found.info
+            has_all = partial(_has_all, found.missing)
+            fetch = partial(Fetcher.commits if found.commit else Fetcher.blobs, names=found.missing)
+            try:
+                with self.mirror.having(kind, has_all, fetch, found.url):
+                    continue
+            except Refused:
+                if not found.why:
+                    raise
+                raise GitError(f"{found.why}.", "Push it there, or record another commit.") from None
+        raise BrokenMirror("what is fetched is gone again")
+
+    def _attempt(self, target: Target, objects: Objects) -> _Attempt | None:
         with objects.reader() as reader:
-            tree = reader.commit_tree(commit)
+            tree = reader.commit_tree(self.commit)
             if tree is None:
                 return None
-            chosen, directories = choose(reader.tree, tree, content, limits)
+            modules = Submodules(objects, reader, self.check_url, self.limits.max_files)
+            expand = partial(modules.expand, url=self.mirror.url, tree=tree) if self.content.submodules else list
+            try:
+                chosen, directories = choose(reader.tree, tree, self.content, self.limits, expand)
+            except Wanting as want:
+                return _Attempt(None, (want.name,), want.kind == "commit", want.url, want.why)
             attributes = attribute_files(reader.tree, tree, chosen, directories)
             names = {member.entry.oid for member in chosen.members} | set(attributes.values())
             sizes = dict(_sizes(reader, names))
-            if missing := tuple(name for name, size in sizes.items() if size is None):
-                return _Attempt(None, missing)
-            chosen = without_ignored(
-                chosen, directories, lambda paths: ignored(objects, reader, attributes, sizes, paths)
-            )
-            target.rewind()
-            manifest = ManifestWriter(target.manifest) if target.manifest else None
-            digest = write_package(_entries(chosen.members, sizes, reader, limits), target.out, manifest=manifest)
-            made = chosen.entry_point, chosen.source_dir, tree
-            info = PackageInfo(digest.sha256, digest.size, digest.file_count, *made)
-            if manifest:
-                manifest.finish(_head(mirror.url, commit, info, content))
-            return _Attempt(info)
+            if missing := [name for name, size in sizes.items() if size is None]:
+                origin = modules.origins.get(missing[0])
+                return _Attempt(None, tuple(n for n in missing if modules.origins.get(n) == origin), url=origin)
+            left_out = partial(ignored, objects, reader, attributes, sizes)
+            return _Attempt(self._write(target, tree, without_ignored(chosen, directories, left_out), reader, sizes))
 
-    with having_commit(mirror, kind, commit, attempt) as (_, found):
-        if found.info:
-            return found.info
-    has_all, fetch = partial(_has_all, found.missing), partial(Fetcher.blobs, names=found.missing)
-    with mirror.having(kind, has_all, fetch) as (objects, _):
-        written = attempt(objects)
-    if written is None or written.info is None:
-        raise BrokenMirror("what was there a moment ago is gone")
-    return written.info
+    def _write(
+        self, target: Target, tree: str, chosen: Selection, reader: ObjectReader, sizes: Mapping[str, int | None]
+    ) -> PackageInfo:
+        target.rewind()
+        manifest = ManifestWriter(target.manifest) if target.manifest else None
+        digest = write_package(_entries(chosen.members, sizes, reader, self.limits), target.out, manifest=manifest)
+        made = chosen.entry_point, chosen.source_dir, tree
+        info = PackageInfo(digest.sha256, digest.size, digest.file_count, *made)
+        if manifest:
+            manifest.finish(_head(self.mirror.url, self.commit, info, self.content))
+        return info
 
 
 def _head(url: str, commit: str, info: PackageInfo, content: Content) -> dict[str, object]:
     made = asdict(info)
     del made["size"]  # of the compressed archive: not the same on every machine
-    return {"repository": url, "commit": commit, **made, "dependencies": list(content.dependencies)}
+    chosen = {"dependencies": list(content.dependencies), "submodules": content.submodules}
+    return {"repository": url, "commit": commit, **made, **chosen}
 
 
 def _has_all(names: Iterable[str], objects: Objects) -> bool | None:

@@ -182,7 +182,7 @@ class GitRunner:
         machine_config = self._from_machine() if remote else ()
         variables = environment(self._home, self._allowed_schemes, machine_config, remote, access)
         # GitPython adds to the environment it inherits and cannot take away from it; env(1) can.
-        for_helper = remote is not None and not self._credentials and self._has_helper()
+        for_helper = remote is not None and not (self._credentials and remote.is_ours) and self._has_helper()
         dropped = [name for name in os.environ if name not in variables and not is_kept(name, for_helper)]
         # A git that outlives us, and that its remote keeps waiting, would hold a mirror's lock for ever.
         bound = ["timeout", "--signal=KILL", f"{self._timeout + _GRACE:g}"] if remote else []
@@ -213,7 +213,9 @@ class GitRunner:
         return self._git
 
     def _access(self, remote: Remote | None) -> Access:
-        return access_for(self._credentials, remote.url, self._home) if remote else NOTHING
+        if remote is None:
+            return NOTHING
+        return access_for(self._credentials if remote.is_ours else None, remote.url, self._home)
 
     def _has_helper(self) -> bool:
         """Whether the machine's own credential helper acts."""

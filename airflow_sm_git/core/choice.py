@@ -22,13 +22,20 @@ class Content:
     source_dir: str | None
     entry_point: str
     dependencies: tuple[str, ...] = ()
+    submodules: bool = False
 
 
-def choose(read: Reader, root: str, content: Content, limits: Limits) -> tuple[Selection, list[str]]:
+Expand = Callable[[list[TreeEntry]], list[TreeEntry]]
+
+
+def choose(
+    read: Reader, root: str, content: Content, limits: Limits, expand: Expand = list
+) -> tuple[Selection, list[str]]:
     """What of a commit goes into the package, looking only where it lies; see :func:`airflow_sm_git.core.tree.select`.
 
     :param read: gives tree objects.
     :param root: name of the commit's tree.
+    :param expand: puts the files of submodules into their places.
     :return: what was chosen, and which directories it was taken from.
     """
     given = (content.source_dir, content.entry_point, content.dependencies)
@@ -45,6 +52,7 @@ def choose(read: Reader, root: str, content: Content, limits: Limits) -> tuple[S
                 entries += walk(read, found[1], "" if path == "." else path, most=limits.max_files - len(entries))
             elif found:
                 entries.append(TreeEntry(path, *found))
+        entries = expand(entries)
         return select(entries, *given), directories
     except PathNotFound:
         if "." in wanted:

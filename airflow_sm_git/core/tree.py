@@ -93,7 +93,7 @@ def select(
         if member.entry.mode == SUBMODULE:
             raise UnsafeTree(
                 f"{member.entry.path!r} is a submodule: the commit has only a pointer to another repository.",
-                "Choose a source_dir without it, or copy its files into the repository.",
+                "Choose a source_dir without it, or package its files too: submodules=True.",
             )
     return Selection(tuple(members), inside, source_dir or None)
 

@@ -163,6 +163,20 @@ def web_url(url: str, commit: str) -> str | None:
     return None
 
 
+def same_host(url: str, other: str) -> bool:
+    """Whether two remotes are reached in the same way at the same place: scheme, host and port."""
+    return _place(url) == _place(other)
+
+
+def _place(url: str) -> tuple[str, str, int | None]:
+    if not _SCHEME.match(url):
+        match = _SCP_LIKE.fullmatch(url)
+        return "ssh", match.group("host").lower() if match else url, None
+    parts = urlsplit(url)
+    usual = {"https": 443, "http": 80, "ssh": 22}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), None if parts.port == usual else parts.port
+
+
 def _host_and_path(url: str) -> tuple[str, str] | None:
     if _SCHEME.match(url):
         parts = urlsplit(url)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_git.core.records import SCHEMA, Checkout, Package, load
 from airflow_sm_git.operators.base import AwsOperator
 from airflow_sm_git.operators.secrets import refuse_stored, rendered
-from airflow_sm_git.operators.values import as_list
+from airflow_sm_git.operators.values import as_bool, as_list
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -22,6 +22,8 @@ class PackageSourceOperator(AwsOperator):
     :param entry_point: the script, relative to `source_dir` if given, else to the repository's root.
     :param source_dir: directory of the repository whose children become the archive's root; None for the script alone.
     :param dependencies: further files and directories of the repository, at the archive's root by base name.
+    :param submodules: package the files of submodules too, at the commits that the commit records; their hosts are
+        given the credentials only if they are the repository's own host.
     :param s3_uri_prefix: where to put it; None for the setting, else SageMaker's default bucket.
     :param git_conn_id: connection of type ``git`` with the credentials.
     :param git_config: the SageMaker SDK's dict, for its credentials; not a template field.
@@ -33,6 +35,7 @@ class PackageSourceOperator(AwsOperator):
         "entry_point",
         "source_dir",
         "dependencies",
+        "submodules",
         "s3_uri_prefix",
         "git_conn_id",
         *AwsOperator.template_fields,
@@ -45,6 +48,7 @@ class PackageSourceOperator(AwsOperator):
         entry_point: str,
         source_dir: str | None = None,
         dependencies: Sequence[str] = (),
+        submodules: bool | str = False,
         s3_uri_prefix: str | None = None,
         git_conn_id: str | None = None,
         git_config: Mapping[str, Any] | None = None,
@@ -55,6 +59,7 @@ class PackageSourceOperator(AwsOperator):
         self.entry_point = entry_point
         self.source_dir = source_dir
         self.dependencies = dependencies
+        self.submodules = submodules
         self.s3_uri_prefix = s3_uri_prefix
         self.git_conn_id = git_conn_id
         refuse_stored(self, git_config)
@@ -70,6 +75,7 @@ class PackageSourceOperator(AwsOperator):
         repo = None if config else checkout["repo"]
         source = read_source(repo, None, config, self.git_conn_id, aws=self.aws)
         dependencies = tuple(as_list("dependencies", self.dependencies))
+        submodules = as_bool("submodules", self.submodules)
         with tempfile.TemporaryFile() as archive, tempfile.TemporaryFile() as manifest:
             info = git_client(source.credentials).package(
                 checkout["repo"],
@@ -77,6 +83,7 @@ class PackageSourceOperator(AwsOperator):
                 source_dir=self.source_dir or None,
                 entry_point=self.entry_point,
                 dependencies=dependencies,
+                submodules=submodules,
                 out=archive,
                 manifest=manifest,
             )
@@ -84,7 +91,7 @@ class PackageSourceOperator(AwsOperator):
             metadata = {"digest": info.digest, "commit": checkout["commit"]}
             store = self.aws().store(self.s3_uri_prefix or None)
             uri, reused = store.put_once(f"packages/{info.digest}/sourcedir.tar.gz", archive, metadata)
-            made_of = [checkout["repo"], info.source_dir, info.entry_point, dependencies]
+            made_of = [checkout["repo"], info.source_dir, info.entry_point, dependencies, submodules]
             # Other commits and other repositories may share the package.
             key = f"packages/{info.digest}/manifest-{checkout['commit']}-{short_hash(made_of)}.json"
             manifest_uri, _ = store.put_once(key, manifest, {"digest": info.digest})

@@ -17,7 +17,7 @@ from airflow_sm_git.core.manifest import check_manifest
 from airflow_sm_git.core.records import Package
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests.airflow_runner import Run, Runner
-from tests.git_server import Repository, serve
+from tests.git_server import Repository, git, serve
 from tests.local.sagemaker_requests import BUCKET, client, unique
 
 
@@ -175,3 +175,24 @@ def test_a_bucket_of_a_stranger_is_refused(airflow: Runner, repository: Reposito
     run = package(airflow, repository, entry_point="src/train.py", s3_uri_prefix="s3://no-such-bucket-at-all/x")
     assert "s3://no-such-bucket-at-all/x/packages/" in str(run.errors["package"])
     assert json.dumps(run.xcom("package")) == "null"
+
+
+@pytest.mark.parametrize("asked", [True, "{{ dag_run.conf['with'] }}"])
+def test_submodules_are_packaged_where_asked_for(
+    airflow: Runner, server: LocalSageMaker, repository: Repository, tmp_path: Path, asked: bool | str
+) -> None:
+    inner = Repository(tmp_path / "inner")
+    recorded = inner.commit({"a.py": b"a"})
+    repository.commit({".gitmodules": f'[submodule "x"]\npath = src/x\nurl = {inner.url}\n'.encode()})
+    lines = "commit refs/heads/main\ncommitter A <a@example.com> 1704067200 +0000\ndata 1\nx\n"
+    lines += f"from {repository.sha('main')}\nM 160000 {recorded} src/x\n"
+    git("-C", repository.path, "fast-import", "--quiet", "--force", stdin=lines.encode())
+    with airflow.dag() as dag:
+        checkout = GitCheckoutOperator(task_id="checkout", repo=repository.url)
+        options = {"entry_point": "train.py", "source_dir": "src", "submodules": asked}
+        PackageSourceOperator(task_id="package", checkout=checkout.output, **options)
+    run = airflow.run(dag, {"with": "true"})
+    assert run.state == "success", run.errors
+    manifest = manifest_of(server, run.xcom("package"))
+    assert "x/a.py" in [file["path"] for file in manifest["files"]]
+    assert manifest["submodules"] is True

@@ -165,6 +165,7 @@ OTHERS: dict[type, dict[str, str]] = {
         "checkout": PACKAGE + "test_the_checkout_may_be_its_json",
         "entry_point": PACKAGE + "test_the_record_tells_of_the_object_and_the_commit",
         "source_dir": PACKAGE + "test_the_record_tells_of_the_object_and_the_commit",
+        "submodules": PACKAGE + "test_submodules_are_packaged_where_asked_for",
         "dependencies": PACKAGE + "test_without_a_source_dir_the_script_lies_at_the_root_with_its_dependencies",
         "s3_uri_prefix": PACKAGE + "test_the_record_tells_of_the_object_and_the_commit",
         "git_conn_id": PACKAGE + "test_a_private_repository_is_read_with_the_login_of_either_kind",
