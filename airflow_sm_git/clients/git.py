@@ -26,6 +26,7 @@ from airflow_sm_git.core.source import Source, check_path, is_full_sha
 from airflow_sm_git.core.urls import check_url, web_url
 
 _T = TypeVar("_T")
+_BESIDES = 64 << 20  # bytes of trees and commits that may come with the files of a package
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class GitClient:
         self._allowed_schemes = allowed_schemes
         self._home = cache_dir / "home"
         runner = GitRunner(self._home, allowed_schemes=allowed_schemes, credentials=credentials, timeout=timeout)
-        self._cache = MirrorCache(cache_dir / "mirrors", runner, size=cache_size, timeout=timeout)
+        largest = limits.max_package_size + _BESIDES
+        self._cache = MirrorCache(cache_dir / "mirrors", runner, size=cache_size, timeout=timeout, largest=largest)
 
     def resolve(
         self,

@@ -45,11 +45,13 @@ class Remote:
     :param url: checked by :func:`~airflow_sm_git.core.source.check_url`.
     :param object_filter: ``blob:none``, ``tree:0``, or None for everything.
     :param is_ours: whether the login that we were given is for it; not so, unless it is on the same host.
+    :param largest: bytes that a file that git writes may have at most; None for any size.
     """
 
     url: str
     object_filter: str | None = None
     is_ours: bool = True
+    largest: int | None = None
 
 
 @dataclass(frozen=True)

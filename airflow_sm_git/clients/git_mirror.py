@@ -29,7 +29,7 @@ from airflow_sm_git.clients.git_environment import Remote
 from airflow_sm_git.clients.git_fetch import Fetcher, has_whole_history
 from airflow_sm_git.clients.git_objects import BrokenMirror, ObjectInfo, Objects
 from airflow_sm_git.clients.git_process import CommandFailed, GitRunner
-from airflow_sm_git.core.errors import GitError, NotSupported, RemoteError
+from airflow_sm_git.core.errors import GitError, NotSupported, RemoteError, UnsafeTree
 from airflow_sm_git.core.urls import same_host
 
 # A mirror's own files say nothing about the remote: local commands could not reach it if they wanted to.
@@ -53,9 +53,13 @@ class MirrorCache:
     :param runner: runs git.
     :param size: bytes that all mirrors may take together; the least recently used ones go first.
     :param timeout: seconds to wait for another process that fetches into the same mirror.
+    :param largest: bytes that one fetch may bring, or None.
     """
 
-    def __init__(self, directory: Path, runner: GitRunner, *, size: int, timeout: float) -> None:
+    def __init__(
+        self, directory: Path, runner: GitRunner, *, size: int, timeout: float, largest: int | None = None
+    ) -> None:
+        self.largest = largest
         self._directory = directory
         self._runner = runner
         self._size = size
@@ -258,7 +262,9 @@ class Mirror:
         return is_new
 
     def _fetch(self, kind: str, lock: int, fetch: Callable[[Fetcher], None], url: str | None = None) -> None:
-        remote = Remote(url or self.url, _FILTERS[kind], same_host(url or self.url, self.url))
+        # Only a remote that does not serve commits by name is asked for everything, whatever that is.
+        largest = None if kind == "full" else self._cache.largest
+        remote = Remote(url or self.url, _FILTERS[kind], same_host(url or self.url, self.url), largest)
         fetcher = Fetcher(self._runner, self.path / kind, remote, lock)
         try:
             fetch(fetcher)
@@ -268,6 +274,10 @@ class Mirror:
                 raise NotSupported(
                     "repo", remote.url, "it lies there as files, with no git to answer.", remedy
                 ) from error
+            if error.is_too_large:
+                what = f"{remote.url} sends more than {largest} bytes, which no package within the limits needs."
+                remedy = "Choose a smaller source_dir, or raise [sm_git] max_package_size."
+                raise UnsafeTree(what, remedy) from error
             if error.refuses_commit:
                 raise Refused(error.stderr) from error
             if error.is_remote:

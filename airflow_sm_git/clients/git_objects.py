@@ -105,12 +105,12 @@ class ObjectReader:
 
     def commit_tree(self, commit: str) -> str | None:
         """The name of a commit's tree; None if the commit is not there."""
-        self._send(f"contents {commit}")
-        info = self._header(commit)
+        info = self._info(commit)
         if info is None:
             return None
         if info.kind != "commit" or info.size > _LARGEST_COMMIT:
             raise UnsafeTree(f"{commit} is a {info.kind} of {info.size} bytes, not a usable commit.")
+        self._ask(commit, info)
         first = b"".join(self._content(commit, info)).partition(b"\n")[0].decode("ascii", "replace")
         kind, _, name = first.partition(" ")
         if kind != "tree":
@@ -124,11 +124,13 @@ class ObjectReader:
         :raises UnsafeTree: it is too large to be held in memory.
         """
         if name not in self._trees:
-            self._send(f"contents {name}")
-            info = self._expect(name, "tree")
+            info = self._info(name)
+            if info is None or info.kind != "tree":
+                raise BrokenMirror(f"{name} is not a tree: {info!r}")
             if info.size > _LARGEST_TREE:
                 what = f"The commit has a directory of {info.size} bytes of names alone (tree {name})."
                 raise UnsafeTree(what, "Remove it from the commit, or choose a source_dir without it.")
+            self._ask(name, info)
             content = b"".join(self._content(name, info))
             if len(content) > _SMALL_TREE:
                 return content
@@ -142,8 +144,21 @@ class ObjectReader:
 
         :raises BrokenMirror: it is missing or not what its name says.
         """
+        self._send(f"contents {name}")  # git streams large blobs, and them alone
+        info = self._header(name)
+        if info is None or info.kind != "blob":
+            raise BrokenMirror(f"{name} is not a blob: {info!r}")
+        yield from self._content(name, info)
+
+    def _info(self, name: str) -> ObjectInfo | None:
+        self._send(f"info {name}")
+        return self._header(name)
+
+    def _ask(self, name: str, expected: ObjectInfo) -> None:
+        """Ask for the content of an object that git will hold in memory, once its size is known to be small."""
         self._send(f"contents {name}")
-        yield from self._content(name, self._expect(name, "blob"))
+        if self._header(name) != expected:
+            raise BrokenMirror(f"{name} is not what it was a moment ago")
 
     def _send(self, *commands: str) -> None:
         try:
@@ -159,12 +174,6 @@ class ObjectReader:
         if len(words) != 3 or words[0] != name:
             raise BrokenMirror(f"git says {words!r} of {name}")
         return ObjectInfo(words[1], int(words[2]))
-
-    def _expect(self, name: str, kind: str) -> ObjectInfo:
-        info = self._header(name)
-        if info is None or info.kind != kind:
-            raise BrokenMirror(f"{name} is not a {kind}: {info!r}")
-        return info
 
     def _content(self, name: str, info: ObjectInfo) -> Iterator[bytes]:
         left = info.size

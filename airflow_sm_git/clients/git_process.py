@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _OLDEST = (2, 39)
 _GRACE = 2.0  # seconds after the timeout, in which we end git ourselves
+# A file that grows too large is an error to git, in place of a signal (POSIX.1-2017, ulimit: units of 512 bytes).
+_LIMITED = ("sh", "-c", 'trap "" XFSZ; ulimit -f "$1"; shift; exec "$@"', "sh")
 _WANTS_LOGIN = re.compile(
     r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied \("
     r"|Host key verification failed|returned error: 40[13]",
@@ -80,6 +82,11 @@ class CommandFailed(Exception):
     def refuses_commit(self) -> bool:
         """Whether the remote does not have, or does not give, the object that was asked for."""
         return bool(_REFUSES_COMMIT.search(self.stderr))
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether git would have written a larger file than it may."""
+        return "File too large" in self.stderr
 
     @property
     def is_remote(self) -> bool:
@@ -186,6 +193,8 @@ class GitRunner:
         dropped = [name for name in os.environ if name not in variables and not is_kept(name, for_helper)]
         # A git that outlives us, and that its remote keeps waiting, would hold a mirror's lock for ever.
         bound = ["timeout", "--signal=KILL", f"{self._timeout + _GRACE:g}"] if remote else []
+        if remote and remote.largest:
+            bound = [*_LIMITED, str(remote.largest // 512), *bound]
         command = ["env", *(f"-u{name}" for name in dropped), *access.command, *bound]
         command.append(str(runner.GIT_PYTHON_GIT_EXECUTABLE))
         if repository is not None:
