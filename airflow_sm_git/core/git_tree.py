@@ -10,6 +10,7 @@ from airflow_sm_git.core.tree import EXECUTABLE, SUBMODULE, SYMLINK, TreeEntry
 FILE = "100644"
 DIRECTORY = "40000"
 _LONGEST_PATH = 4095  # PATH_MAX of Linux, without the NUL
+_LONGEST_NAME = 255  # NAME_MAX of Linux
 _REMEDY = "Remove it from the commit, or choose a source_dir without it."
 
 Reader = Callable[[str], bytes]
@@ -86,13 +87,18 @@ def walk(read: Reader, root: str, where: str = "", *, most: int) -> Iterator[Tre
             seen += 1
             if seen > most:
                 raise TooMany(most)
-            if len(path) > _LONGEST_PATH:
-                raise UnsafeTree(f"The path {path[:60]!r}… has {len(path)} characters.", _REMEDY)
+            if len(_bytes(path)) > _LONGEST_PATH or len(_bytes(inner)) > _LONGEST_NAME:
+                what = f"The path {path[:60]!r}… is too long: {len(_bytes(path))} bytes, its last part {len(_bytes(inner))}."
+                raise UnsafeTree(what, _REMEDY)
             if mode == DIRECTORY:
                 below.append((path, oid))
             else:
                 yield TreeEntry(path, mode, oid)
         todo.extend(reversed(below))
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
 
 
 class TooMany(UnsafeTree):

@@ -197,7 +197,7 @@ def _check_name(path: str) -> None:
     if "\0" in path:
         raise UnsafeTree(f"The file name {path!r} holds a NUL.", "Rename it.")
     for part in path.split("/"):
-        if part in {"", ".", ".."}:
+        if part == "" or not {".", ".."}.isdisjoint(part.split("\\")):  # a backslash parts names on Windows
             raise UnsafeTree(f"The path {path!r} may leave the package.", "Remove it from the commit.")
         if any(_is_dot_git(piece) for piece in part.split("\\")):
             raise UnsafeTree(f"The path {path!r} is '.git' in disguise.", "Remove it from the commit.")

@@ -192,3 +192,9 @@ def test_links_that_leave_the_package_are_refused(links: dict[str, str]) -> None
 @pytest.mark.parametrize("links", [{"x": "y"}, {"d/x": "../y"}, {"x": "d", "y": "x/../z"}, {"a/b/x": "../.././y"}])
 def test_links_that_stay_inside_are_accepted(links: dict[str, str]) -> None:
     check_layout([*links, "d/file"], links)
+
+
+@pytest.mark.parametrize("path", ["a\\..\\b", "..\\b", "a/.\\b", "a\\.."])
+def test_names_that_are_paths_on_another_system_must_not_leave_the_package(path: str) -> None:
+    with pytest.raises(UnsafeTree, match="may leave the package"):
+        check_layout([path], {})
