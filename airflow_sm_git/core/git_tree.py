@@ -88,8 +88,8 @@ def walk(read: Reader, root: str, where: str = "", *, most: int) -> Iterator[Tre
             if seen > most:
                 raise TooMany(most)
             if len(_bytes(path)) > _LONGEST_PATH or len(_bytes(inner)) > _LONGEST_NAME:
-                what = f"The path {path[:60]!r}… is too long: {len(_bytes(path))} bytes, its last part {len(_bytes(inner))}."
-                raise UnsafeTree(what, _REMEDY)
+                sizes = f"{len(_bytes(path))} bytes, its last part {len(_bytes(inner))}"
+                raise UnsafeTree(f"The path {path[:60]!r}… is too long: {sizes}.", _REMEDY)
             if mode == DIRECTORY:
                 below.append((path, oid))
             else:
