@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+import pytest
+
 _CALLS = "execve,execveat,write,pwrite64,writev,pwritev,pwritev2"
 _HEX = re.compile(rb"\\x([0-9a-f]{2})")
 _CALL = re.compile(rb"^\d+ +(?:<\.\.\. )?(\w+)(?:\((\d+)<([^>]*)>)?")
@@ -85,7 +87,8 @@ def traced(
     :param log: a file for strace's output.
     """
     strace = shutil.which("strace")
-    assert strace, "strace is not installed: apt-get install strace (Debian package 'strace')"
+    if not strace:  # .ci/run installs it, and fails on any skip
+        pytest.skip("strace is not here: install Debian's strace")
     options = ["-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "1000000", "-e", f"trace={_CALLS}", "-e", "signal=none"]
     done = subprocess.run(
         [strace, *options, "-o", str(log), "--", *command],

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 # Serves `git-upload-pack '/NAME'` for a repository NAME below the root, and no other command.
 _SERVE = """#!/bin/sh
 eval "set -- $SSH_ORIGINAL_COMMAND"
@@ -181,7 +183,8 @@ def serve_ssh(root: Path, folder: Path, *keys: Key) -> Iterator[SshServer]:
 
 def _sshd() -> str:
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    assert program, "sshd is not here: install Debian's openssh-server"
+    if not program:  # .ci/run installs it, and fails on any skip
+        pytest.skip("sshd is not here: install Debian's openssh-server")
     return program
 
 
