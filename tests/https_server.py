@@ -12,7 +12,13 @@ from typing import Any
 from tests.git_server import GitServer, serve
 from tests.tunnel import certificate, pump
 
-HOSTS = ("git-codecommit.eu-west-1.amazonaws.com", "github.com", "gitlab.com", "bitbucket.org")
+HOSTS = (
+    "git-codecommit.eu-west-1.amazonaws.com",
+    "git-codecommit.us-east-1.amazonaws.com",
+    "github.com",
+    "gitlab.com",
+    "bitbucket.org",
+)
 
 
 @contextmanager

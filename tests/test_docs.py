@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from airflow_sm_git.clients.codecommit import AwsKeys
 from airflow_sm_git.hooks.git import read_source
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests.airflow_runner import Run, Runner
+from tests.clients.test_codecommit import CodeCommit
 from tests.git_server import Repository
+from tests.https_server import proxy_to, serve_https
 from tests.local.sagemaker_requests import BUCKET, client
 from tests.snippets import CHECKOUT, Page
 
@@ -26,7 +29,7 @@ RUN = {
     "before.py": "tests/sdk/test_docs.py",
     "after.py": "tests/sdk/test_docs.py",
     "with_connection.py": "tests/test_docs.py",
-    "codecommit.py": "tests/clients/test_codecommit.py",
+    "codecommit.py": "tests/test_docs.py",
     "commits_of_a_release.py": "tests/test_docs.py",
     "as_of.py": "tests/test_docs.py",
 }
@@ -88,9 +91,31 @@ def test_what_the_branch_held_is_taken_for_the_paths_that_matter(
     assert run.xcom("checkout")["commit"] == repository.sha("main~1")
 
 
+def test_codecommit_needs_the_aws_connection_alone(
+    airflow: Runner, local_sagemaker: LocalSageMaker, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = tmp_path / "served" / "v1" / "repos" / "word-language-model"
+    served.parent.mkdir(parents=True)
+    scripts = Page("README.md").snippets
+    commit = Repository(served).commit({f"src/{name}": scripts[name].encode() for name in ("train.py", "serve.py")})
+    info = local_sagemaker.info
+    codecommit = CodeCommit(AwsKeys(info.access_key_id, info.secret_access_key), "us-east-1")
+    with serve_https(tmp_path / "served", tmp_path) as (server, authority), proxy_to(server.port) as proxy:
+        server.judge = codecommit.lets_in
+        monkeypatch.setenv("https_proxy", proxy)
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(authority))
+        run = run_snippet(airflow, tmp_path, "codecommit.py", data=data)
+    assert run.xcom("train_deploy_predict.checkout")["commit"] == commit
+    assert run.xcom("train_deploy_predict.predict")["body"] == "the longest of all t"
+
+
 @pytest.mark.slow
 def test_the_commands_make_the_connections_that_the_snippet_uses(
-    airflow: Runner, local_sagemaker: LocalSageMaker, repository: Repository, tmp_path: Path
+    airflow: Runner,
+    local_sagemaker: LocalSageMaker,
+    repository: Repository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     commands = [command.replace(REPO, repository.url) for command in MOVING.commands]
     assert [command.split()[:3] for command in commands] == [["airflow", "connections", "add"]] * 2
@@ -103,9 +128,13 @@ def test_the_commands_make_the_connections_that_the_snippet_uses(
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:
         subprocess.run(["bash", "-c", command], env={**environment, "GIT_TOKEN": token}, check=True)
+    subprocess.run(["airflow", "connections", "export", tmp_path / "stored.json"], env=environment, check=True)
+    for name, connection in json.loads((tmp_path / "stored.json").read_text()).items():
+        # Where there is no API server, tasks look into the environment alone.
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
+    run = run_snippet(airflow, tmp_path, "with_connection.py")
     assert token in read_source(None, "main", None, "my_git").credentials.secrets()
     assert read_source(None, "main", None, "my_git_ssh").url == "git@github.com:you/word-language-model.git"
-    run = run_snippet(airflow, tmp_path, "with_connection.py")
     package = run.xcom("package")
     assert package["commit"] == repository.sha("main")
     _check_manifest(local_sagemaker, package)
