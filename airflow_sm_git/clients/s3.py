@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from airflow_sm_git.clients.s3_upload import Taken, upload
 from airflow_sm_git.clients.sagemaker import translate
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.checks import split_s3_uri
@@ -51,24 +52,35 @@ class Store:
     def put_once(self, key: str, body: IO[bytes], metadata: dict[str, str]) -> tuple[str, bool]:
         """Put an object whose key tells its content; an existing one is left as it is.
 
+        :param metadata: what it is to be known by; the ``digest`` of an existing object must be the same.
         :return: its URI, and whether it was there already.
-        :raises AwsError: S3 refused it: no such bucket, another owner, no permission.
+        :raises AwsError: S3 refused it: no such bucket, another owner, no permission, a checksum that does not fit; or
+            what is there has another digest.
         """
         uri = self.uri(key)
-        if self.head(uri) is not None:
+        if self._is_there(uri, metadata):
             return uri, True
         body.seek(0)
         try:
-            self._client.upload_fileobj(
-                body, self.bucket, f"{self._prefix}{key}", ExtraArgs={"Metadata": metadata, **self._owner}
-            )
+            upload(self._client, self.bucket, f"{self._prefix}{key}", body, metadata=metadata, owner=self._owner)
+        except Taken as error:
+            if self._is_there(uri, metadata):
+                return uri, True
+            what = f"PutObject for {uri} met another writer, who has left nothing there."
+            raise errors.ServiceFault(what, "Try again.", operation="PutObject") from error
         except (ClientError, BotoCoreError) as error:
             raise translate(error, "PutObject", uri) from error
-        except Exception as error:
-            if type(error).__name__ != "S3UploadFailedError":  # boto3.exceptions; botocore does not know it
-                raise
-            raise errors.AwsError(f"PutObject for {uri} was refused: {error}", _BUCKET_REMEDY) from error
         return uri, False
+
+    def _is_there(self, uri: str, metadata: dict[str, str]) -> bool:
+        found = self.head(uri)
+        if found is None:
+            return False
+        digest = found["Metadata"].get("digest")
+        if metadata.get("digest", digest) != digest:
+            what = f"{uri} has the digest {digest!r} in its metadata, where {metadata['digest']!r} belongs."
+            raise errors.AwsError(what, "Find out who put it there, and delete it.", operation="HeadObject")
+        return True
 
     def put(self, key: str, body: bytes, content_type: str) -> str:
         """Put a small object, in place of what is there.
@@ -175,9 +187,6 @@ def _copy_archive(archive: IO[bytes], target: tarfile.TarFile, prefix: str, skip
             # tarfile writes what it read into these in preference to the names just set
             member.pax_headers = {k: v for k, v in member.pax_headers.items() if k not in ("path", "linkpath")}
             target.addfile(member, source.extractfile(member) if member.isreg() else None)
-
-
-_BUCKET_REMEDY = "Check s3_uri_prefix, that the bucket exists and whose it is, and the connection's permissions."
 
 
 def _sha256(path: Path) -> str:
