@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 
-from benchmarks import dag_import, demo, local_server
+from benchmarks import dag_import, demo, git_memory, git_sources, local_server
 from benchmarks.table import HEADER, Row
 
-PARTS = ("dag_import", "local_server", "demo")
+PARTS = ("dag_import", "local_server", "git_sources", "git_memory", "demo")
 
 
 def main() -> None:
@@ -26,6 +26,10 @@ def main() -> None:
             rows += dag_import.rows(options.times)
         elif part == "local_server":
             rows += local_server.rows(options.times)
+        elif part == "git_sources":
+            rows += git_sources.rows()
+        elif part == "git_memory":
+            rows += git_memory.rows()
         elif part == "demo":
             rows += demo.rows()
         else:
