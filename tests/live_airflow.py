@@ -64,7 +64,8 @@ class LiveAirflow:
                 return self._request(method, f"/api/v2/{path}", body)
             except urllib.error.HTTPError as error:
                 text = error.read().decode()
-                locked = "database is locked" in text.lower()
+                # Newer ones hide what their database said.
+                locked = "database is locked" in text.lower() or (error.code == 500 and "Database error" in text)
                 assert locked and time.monotonic() < deadline, f"{method} {path}: {error.code} {text}"
                 time.sleep(0.5)
 

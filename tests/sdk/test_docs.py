@@ -37,6 +37,11 @@ def data(local_sagemaker: LocalSageMaker) -> str:
     return f"s3://{BUCKET}/corpus/"
 
 
+def endpoints(server: LocalSageMaker) -> list[str]:
+    found = client(server, "sagemaker").list_endpoints(MaxResults=100)["Endpoints"]
+    return [endpoint["EndpointName"] for endpoint in found]
+
+
 def test_moving_from_the_sdk_gives_the_same_answer(
     airflow: Runner, local_sagemaker: LocalSageMaker, repository: Repository, data: str, tmp_path: Path
 ) -> None:
@@ -49,6 +54,7 @@ def test_moving_from_the_sdk_gives_the_same_answer(
     (home / "config.yaml").write_text(json.dumps({"SchemaVersion": "1.0", **settings}))
     env = {name: value for name, value in local_sagemaker.env.items() if name.startswith("AWS_")}
     env["SAGEMAKER_USER_CONFIG_OVERRIDE"] = str(home / "config.yaml")
+    there = endpoints(local_sagemaker)
     before = run_under_sdk("snippet_program.py", MOVING.snippets["before.py"].replace(DATA, data), env=env, home=home)
     path = tmp_path / "after.py"
     path.write_text(MOVING.snippets["after.py"].replace(DATA, data).replace(REPO, repository.url))
@@ -57,4 +63,4 @@ def test_moving_from_the_sdk_gives_the_same_answer(
     answer = run.xcom("train_deploy_predict.predict")["body"]
     assert answer == "the longest of all t"
     assert before.rstrip().endswith(answer)
-    assert client(local_sagemaker, "sagemaker").list_endpoints()["Endpoints"] == []
+    assert endpoints(local_sagemaker) == there, "both sides have deleted theirs"
