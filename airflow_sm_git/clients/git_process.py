@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Collection, Iterator, Sequence
@@ -192,7 +193,8 @@ class GitRunner:
         for_helper = remote is not None and not (self._credentials and remote.is_ours) and self._has_helper()
         dropped = [name for name in os.environ if name not in variables and not is_kept(name, for_helper)]
         # A git that outlives us, and that its remote keeps waiting, would hold a mirror's lock for ever.
-        bound = ["timeout", "--signal=KILL", f"{self._timeout + _GRACE:g}"] if remote else []
+        timeout = shutil.which("timeout")  # of coreutils, which macOS does not have
+        bound = [timeout, "--signal=KILL", f"{self._timeout + _GRACE:g}"] if remote and timeout else []
         if remote and remote.largest:
             bound = [*_LIMITED, str(remote.largest // 512), *bound]
         command = ["env", *(f"-u{name}" for name in dropped), *access.command, *bound]
