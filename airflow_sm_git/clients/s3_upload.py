@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import IO, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 PART = 8 << 20
 """Bytes of one part; two are held in memory at a time."""
@@ -62,9 +62,9 @@ def _in_parts(client: Any, where: dict[str, str], first: bytes, body: IO[bytes],
     except BaseException as error:
         try:
             client.abort_multipart_upload(**this)
-        except ClientError as gone:
-            if gone.response["Error"]["Code"] != "NoSuchUpload":
-                raise gone from error
+        except (ClientError, BotoCoreError) as left:
+            if not (isinstance(left, ClientError) and left.response["Error"]["Code"] == "NoSuchUpload"):
+                error.add_note(f"Parts of the upload {made['UploadId']} are left, and cost storage: {left}")
         raise
 
 

@@ -149,3 +149,21 @@ def test_a_bucket_of_somebody_else_is_refused_by_s3(local_sagemaker: LocalSageMa
     with pytest.raises(errors.AccessDenied):
         foreign.put_once("k", io.BytesIO(bytes(size)), {})
     assert {error for _, error in asked(local_sagemaker, foreign)} == {"AccessDenied"}
+
+
+def test_the_first_error_counts_also_where_the_parts_cannot_be_removed(
+    local_sagemaker: LocalSageMaker, s3: Any, store: Store
+) -> None:
+    where = store.uri("k").removeprefix("s3://")
+    fault = local_sagemaker.fault
+    with (
+        fault("denied", action="UploadPart", resource=where),
+        fault("internal", action="AbortMultipartUpload", resource=where, times=0),
+        pytest.raises(errors.AccessDenied) as raised,
+    ):
+        store.put_once("k", io.BytesIO(bytes(LARGE)), {})
+    assert isinstance(raised.value.__cause__, Exception)
+    assert "Parts of the upload" in raised.value.__cause__.__notes__[0]
+    for key in unfinished(s3, store):
+        upload = s3.list_multipart_uploads(Bucket=BUCKET, Prefix=key)["Uploads"][0]["UploadId"]
+        s3.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload)
