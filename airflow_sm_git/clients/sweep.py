@@ -4,25 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import boto3
-from botocore.exceptions import (
-    BotoCoreError,
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoAuthTokenError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
-
+from airflow_sm_git.clients.environment_aws import remedies_of_the_environment, sagemaker_client
 from airflow_sm_git.clients.owned import Owned, delete_owned, read_owned
 from airflow_sm_git.clients.sagemaker import SageMakerClient
 from airflow_sm_git.core import errors
@@ -30,31 +14,6 @@ from airflow_sm_git.core.names import content_base
 from airflow_sm_git.core.status import ENDPOINT_BUSY
 
 WAIT_SECONDS = 1800.0
-_LOCAL = 'for the local SageMaker: eval "$(airflow-sm-git local env)".'
-_NO_CREDENTIALS = (
-    NoCredentialsError,
-    PartialCredentialsError,
-    CredentialRetrievalError,
-    NoAuthTokenError,
-    TokenRetrievalError,
-    SSOError,
-)
-# The remedies of `clients.sagemaker` speak of an Airflow connection; here there is only the environment.
-_REMEDIES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
-    ((NoRegionError,), f"Set AWS_DEFAULT_REGION, or AWS_PROFILE to a profile that has a region; {_LOCAL}"),
-    ((ProfileNotFound,), f"Set AWS_PROFILE to one that `aws configure list-profiles` names; {_LOCAL}"),
-    (_NO_CREDENTIALS, f"Set AWS_PROFILE, or both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; {_LOCAL}"),
-    (
-        (HTTPClientError, ConnectionError),
-        "Check the network, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL; for the local SageMaker:"
-        " airflow-sm-git local start.",
-    ),
-    (
-        (errors.AccessDenied,),
-        f"Check which credentials AWS_PROFILE or AWS_ACCESS_KEY_ID select, and what they allow; {_LOCAL}",
-    ),
-    ((BotoCoreError, ValueError), f"Check the variables AWS_* and the AWS configuration files; {_LOCAL}"),
-)
 
 
 def remove_endpoint(name: str, namespace: str, *, delete: bool) -> list[str]:
@@ -68,8 +27,8 @@ def remove_endpoint(name: str, namespace: str, *, delete: bool) -> list[str]:
     :raises TeardownError: the endpoint is not ours, or something could not be deleted.
     :raises AwsError: AWS cannot be asked, or refused; with what to set in the environment.
     """
-    with _remedies_of_the_environment():
-        client = _client()
+    with remedies_of_the_environment():
+        client = sagemaker_client()
         endpoint = client.describe("Endpoint", name)
         ours = _ours(client, name, endpoint, namespace)
         if not ours:
@@ -120,21 +79,3 @@ def _listed(name: str, endpoint: dict[str, Any] | None, ours: list[Owned]) -> li
     lease = next((owned.tags["lease-until"] for owned in ours if "lease-until" in owned.tags), "no lease")
     parts = [f"{owned.kind} {owned.name}" for owned in ours]
     return [*gone, *parts, f"lease until: {lease}; nothing deleted, add --delete"]
-
-
-def _client() -> SageMakerClient:
-    try:
-        return SageMakerClient(boto3.client("sagemaker"))
-    except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is no URL
-        raise errors.AwsError(f"AWS cannot be asked: {str(error).strip().rstrip('.')}.") from error
-
-
-@contextmanager
-def _remedies_of_the_environment() -> Iterator[None]:
-    try:
-        yield
-    except errors.AwsError as error:
-        for kinds, remedy in _REMEDIES:
-            if isinstance(error.__cause__, kinds) or isinstance(error, kinds):
-                raise type(error)(error.what, remedy, code=error.code, operation=error.operation) from error
-        raise
