@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import Protocol, TypeVar
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import sync_to_async
-
+from airflow_sm_git.clients.threads import in_thread
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
 
@@ -29,8 +27,6 @@ RELIST_SECONDS = 300.0
 DESCRIBE_SECONDS = 60.0
 MIN_INTERVAL = 0.2  # whatever is asked for: a listing must not follow upon the other
 MAX_BACKOFF = 60.0
-
-T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -134,10 +130,10 @@ class Watcher:
 
     async def _poll(self) -> None:
         started, clock = datetime.now(UTC), time.monotonic()
-        source = self._source if self._source is not None else await _in_thread(self.connect)
+        source = self._source if self._source is not None else await in_thread(self.connect)
         self._source = source
         since = self._since(clock)
-        for name, phase in await _in_thread(lambda: source.changed(since)):
+        for name, phase in await in_thread(lambda: source.changed(since)):
             self._tell(name, phase)
         self._last_poll = started
         waiting = [wait for wait in self._waits.values() if not wait.result.done()]
@@ -145,7 +141,7 @@ class Watcher:
             self._last_look = clock
             name = random.choice(waiting).name  # noqa: S311  a turn, not a secret
             try:
-                self._tell(name, await _in_thread(lambda: source.look(name)))
+                self._tell(name, await in_thread(lambda: source.look(name)))
             except SmGitError as error:
                 if not error.retryable:  # what is wrong with one is no other's fault
                     self._fail(error, name)
@@ -162,7 +158,6 @@ class Watcher:
                 wait.result.set_result(phase)
 
 
-_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="sm-git-watch")
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Watcher]] = WeakKeyDictionary()
 
 
@@ -170,13 +165,3 @@ def shared(key: Hashable, connect: Callable[[], Source]) -> Watcher:
     """The watcher that all waits with one key share in this process and event loop."""
     watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
     return watchers.setdefault(key, Watcher(connect))
-
-
-def _in_thread(function: Callable[[], T]) -> Awaitable[T]:
-    """Run something that blocks in a thread that asgiref knows.
-
-    From any other thread, a look at an Airflow connection ends the triggerer of Airflow 3.0: there it goes through
-    ``asgiref.sync.async_to_sync``, which must find the triggerer's own event loop (triggerer_job_runner.py,
-    ``TriggerCommsDecoder.send``).
-    """
-    return sync_to_async(function, thread_sensitive=False, executor=_pool)()

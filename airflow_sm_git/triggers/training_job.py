@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
+from airflow.triggers.base import TriggerEvent
+
 from airflow_sm_git.triggers.base import StatusTrigger
+
+ASK_SECONDS = 10.0  # for Airflow's answer; a triggerer that shuts down gives none
+STOP_SECONDS = 20.0
+_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "deleted"})
 
 
 class TrainingJobTrigger(StatusTrigger):
     """Wait until a training job has ended; parameters as `StatusTrigger`'s.
 
-    :param cancel_on_kill: stop the job when a user kills the waiting task (Airflow 3.3; before, nothing tells).
+    :param cancel_on_kill: stop the job when somebody ends the waiting task: marks it or its run, deletes the run, or
+        lets the run time out.
     """
 
     kind = "TrainingJob"
@@ -19,30 +27,58 @@ class TrainingJobTrigger(StatusTrigger):
     def __init__(self, *args: Any, cancel_on_kill: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cancel_on_kill = cancel_on_kill
+        self._asked = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as the database keeps it."""
         path, kwargs = super().serialize()
         return path, {**kwargs, "cancel_on_kill": self.cancel_on_kill}
 
-    async def on_kill(self) -> None:
-        """Stop the job, if somebody killed the task that waits for it.
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then tell once; when cancelled, see whether the job still has somebody who wants it.
 
-        Airflow says so too when it moves the trigger to another triggerer: then the task is still deferred, and the job
-        is left alone.
+        Before Airflow 3.3 this is the only word of a cancelled wait that a trigger gets.
         """
-        if not self.cancel_on_kill or await self._still_deferred():
+        try:
+            async for event in super().run():
+                yield event
+        except asyncio.CancelledError:
+            if self.task_instance is not None:
+                await self.on_kill()
+            raise
+
+    async def on_kill(self) -> None:
+        """Stop the job, if nobody waits for it any more.
+
+        Airflow cancels a trigger too when it moves it to another triggerer or shuts down: then the task is still
+        deferred, or Airflow does not answer. And when the task is cleared: then its next try takes the job over, or
+        stops it. In all of these the job is left alone.
+        """
+        if not self.cancel_on_kill or self._asked:
+            return
+        self._asked = True
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                state = await self._state()
+        except Exception as error:  # whatever it is: without an answer nothing is stopped
+            self.log.warning("Airflow does not say what became of the task, so %s runs on: %r", self.name, error)
+            return
+        if state not in _OVER:
+            self.log.info("The wait for %s has ended, the task is %s: the job runs on", self.name, state)
             return
         from airflow_sm_git.clients.jobs import stop_job
+        from airflow_sm_git.clients.threads import in_thread
         from airflow_sm_git.hooks.aws import AwsHook
 
-        self.log.info("The waiting task was killed: stopping %s", self.name)
-        await asyncio.to_thread(lambda: stop_job(AwsHook(**self._connection()).sagemaker(), self.name, "killed"))
+        self.log.info("The task is %s, so nobody waits for %s any more: stopping it", state, self.name)
+        async with asyncio.timeout(STOP_SECONDS):
+            await in_thread(lambda: stop_job(AwsHook(**self._connection()).sagemaker(), self.name, "killed"))
 
-    async def _still_deferred(self) -> bool:
+    async def _state(self) -> str | None:
+        """The task instance's state as Airflow has it now; ``deleted`` if there is none."""
         ti = self.task_instance
         if ti is None:
-            return False
+            return "deleted"
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
         from asgiref.sync import sync_to_async
 
@@ -50,5 +86,6 @@ class TrainingJobTrigger(StatusTrigger):
             dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
         )
         name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        state = answer.get(ti.run_id, {}).get(name)
-        return str(getattr(state, "value", state)) == "deferred"
+        states = answer.get(ti.run_id, {})
+        state = states.get(name)
+        return "deleted" if name not in states else None if state is None else str(getattr(state, "value", state))
