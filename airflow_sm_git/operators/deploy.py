@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_sm_git.clients.sagemaker import SageMakerClient
-    from airflow_sm_git.core.deployment import DeployRequests, EndpointAction
-
-SETTLE_TRIES = 10
+    from airflow_sm_git.core.deployment import DeployRequests
 
 
 class DeployOperator(AwsOperator):
@@ -184,45 +183,21 @@ class DeployOperator(AwsOperator):
 
         :param submitted: the configuration that this try has asked the endpoint for already.
         """
-        from airflow_sm_git.core.deployment import EndpointAction, next_action
+        from airflow_sm_git.clients.deploying import Deployment
 
         client = self.aws().sagemaker()
         requests = self._requests(context, client.region)
-        name, config_name = requests.endpoint["EndpointName"], requests.endpoint_config["EndpointConfigName"]
+        name = requests.endpoint["EndpointName"]
         EndpointLink.persist(context, client.region, name)
+        deployment = Deployment(client, requests, log=self.log.info, log_end=partial(self._log_end, name))
         if submitted is None:
-            self._create_parts(client, requests)
-        for _ in range(SETTLE_TRIES):
-            endpoint = client.describe("Endpoint", name)
-            if submitted == config_name:
-                self._check_failed(endpoint, name, config_name)
-            action = next_action(endpoint, config_name)
-            self.log.info("Endpoint %s: %s", name, action.value)
-            if action is EndpointAction.NOTHING and endpoint is not None:
-                return self._done(context, client, requests, endpoint)
-            if action is not EndpointAction.WAIT:
-                submitted = self._act(client, action, requests)
-                if submitted and not self.wait_for_completion:
-                    return self._record(client, requests, client.call("DescribeEndpoint", EndpointName=name))
-            self._await(context, client, name, deadline, submitted)
-        raise errors.DeployFailed(f"Endpoint {name!r} did not settle: others keep changing it.", "Deploy again.")
-
-    def _act(self, client: SageMakerClient, action: EndpointAction, requests: DeployRequests) -> str | None:
-        """Carry out one action; the configuration that the endpoint was asked for, if it was."""
-        from airflow_sm_git.core.deployment import EndpointAction
-
-        if action is EndpointAction.DELETE:
-            client.delete("Endpoint", requests.endpoint["EndpointName"])
-            return None
-        try:
-            if action is EndpointAction.CREATE:
-                client.call("CreateEndpoint", **requests.endpoint)
-            else:
-                client.call("UpdateEndpoint", **requests.update)
-        except errors.NameInUse as error:
-            self.log.info("Another one changes the endpoint: %s", error)
-            return None
-        return str(requests.endpoint_config["EndpointConfigName"])
+            deployment.create_parts()
+        endpoint, settled = deployment.settle(
+            submitted,
+            wait=partial(self._await, context, client, name, deadline),
+            to_the_end=self.wait_for_completion,
+        )
+        return (self._done if settled else self._record)(context, client, requests, endpoint)
 
     def _await(
         self, context: Context, client: SageMakerClient, name: str, deadline: datetime, submitted: str | None
@@ -248,22 +223,6 @@ class DeployOperator(AwsOperator):
                 f"Endpoint {name!r} was still {status} at {iso(deadline)}.", "Raise wait_timeout, or look at its log."
             )
 
-    def _check_failed(self, endpoint: dict[str, Any] | None, name: str, config_name: str) -> None:
-        if endpoint is None:
-            raise errors.DeployFailed(f"Endpoint {name!r} is gone: somebody deleted it.", "Clear the task.")
-        status, reason = endpoint["EndpointStatus"], endpoint.get("FailureReason", "no reason was given")
-        if status in ("Failed", "UpdateRollbackFailed", "OutOfService"):
-            raise errors.DeployFailed(f"Endpoint {name!r} is {status}: {reason}{self._log_end(name)}", _LOOK)
-        if status == "InService" and endpoint["EndpointConfigName"] != config_name:
-            live = endpoint["EndpointConfigName"]
-            if "FailureReason" not in endpoint:
-                raise errors.DeployFailed(
-                    f"Endpoint {name!r} serves {live!r}: somebody else has updated it meanwhile.", "Deploy again."
-                )
-            raise errors.DeployRolledBack(
-                f"Endpoint {name!r} was rolled back to {live!r}, which serves on: {reason}{self._log_end(name)}", _LOOK
-            )
-
     def _log_end(self, name: str) -> str:
         from airflow_sm_git.clients.jobs import ENDPOINT_LOG_GROUP, quoted, read_endpoint_log
 
@@ -273,20 +232,6 @@ class DeployOperator(AwsOperator):
             self.log.warning("The log of endpoint %s cannot be read: %s", name, error)
             lines = []
         return f"\nIts log group is {ENDPOINT_LOG_GROUP}/{name}.{quoted(lines)}"
-
-    def _create_parts(self, client: SageMakerClient, requests: DeployRequests) -> None:
-        """Create model and configuration; named after their content, existing ones are the right ones."""
-        client.validate("CreateEndpoint", requests.endpoint)
-        client.validate("UpdateEndpoint", requests.update)
-        parts = (("Model", requests.model), ("EndpointConfig", requests.endpoint_config))
-        for kind, request in parts:
-            client.validate(f"Create{kind}", request)
-        for kind, request in parts:
-            if client.describe(kind, request[f"{kind}Name"]) is None:
-                try:
-                    client.call(f"Create{kind}", **request)
-                except errors.NameInUse:
-                    self.log.info("%s %s was made at the same time", kind, request[f"{kind}Name"])
 
     def _requests(self, context: Context, region: str) -> DeployRequests:
         from airflow_sm_git.core.deployment import deploy_requests
@@ -318,9 +263,11 @@ class DeployOperator(AwsOperator):
             client.call("DeleteTags", ResourceArn=endpoint["EndpointArn"], TagKeys=[lease])
             dropped = drop_old_versions(client, endpoint["EndpointName"], live, namespace, keep=keep)
             self.log.info("Dropped old versions: %s", ", ".join(dropped) or "none")
-        return self._record(client, requests, endpoint)
+        return self._record(context, client, requests, endpoint)
 
-    def _record(self, client: SageMakerClient, requests: DeployRequests, endpoint: dict[str, Any]) -> Endpoint:
+    def _record(
+        self, context: Context, client: SageMakerClient, requests: DeployRequests, endpoint: dict[str, Any]
+    ) -> Endpoint:
         tags = {tag["Key"]: tag["Value"] for tag in requests.endpoint["Tags"]}
         return Endpoint(
             schema=SCHEMA,
@@ -334,6 +281,3 @@ class DeployOperator(AwsOperator):
             owned=self._owned,
             lease_until=tags.get("sm-git:lease-until"),
         )
-
-
-_LOOK = "Correct the hosting code; model_fn is the usual cause."
