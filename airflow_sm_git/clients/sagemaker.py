@@ -166,10 +166,16 @@ class SageMakerClient:
 
         :param kind: TrainingJob, Model, EndpointConfig or Endpoint.
         """
-        plural, member = (
-            ("TrainingJobSummaries", f"{kind}Name") if kind == "TrainingJob" else (f"{kind}s", f"{kind}Name")
-        )
-        return [item[member] for item in self._pages(f"List{kind}s", plural, NameContains=contains)]
+        return [item[f"{kind}Name"] for item in self.summaries(kind, NameContains=contains)]
+
+    def summaries(self, kind: str, **filters: Any) -> Iterator[dict[str, Any]]:
+        """What a listing says of each resource of a kind, all pages.
+
+        :param kind: TrainingJob, Model, EndpointConfig or Endpoint.
+        :param filters: what the listing takes, such as ``StatusEquals``.
+        """
+        plural = "TrainingJobSummaries" if kind == "TrainingJob" else f"{kind}s"
+        return self._pages(f"List{kind}s", plural, **filters)
 
     def changed(self, kind: str, since: datetime) -> Iterator[tuple[str, str]]:
         """Name and status of each training job or endpoint that was modified since a time.
