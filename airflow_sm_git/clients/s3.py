@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -20,6 +21,7 @@ from airflow_sm_git.core.checks import split_s3_uri
 from airflow_sm_git.core.names import short_hash
 
 _CHUNK = 1 << 20
+_LONGEST_METADATA = 1500
 
 
 class Store:
@@ -133,7 +135,7 @@ class Store:
             with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as target:
                 self._copy_members(model_data, target, "", skip="code")
                 self._copy_members(package, target, "code/")
-            self.put_once(key, out, {"package-digest": digest})
+            self.put_once(key, out, {"package-digest": digest, **_made_of(model_data, head["ETag"])})
         return self.uri(key)
 
     def _copy_members(self, uri: str, target: tarfile.TarFile, prefix: str, skip: str | None = None) -> None:
@@ -161,18 +163,38 @@ class Store:
         finally:
             body.close()
 
+    def uris(self, prefix: str) -> Iterator[str]:
+        """The URIs of all objects whose URI begins with a text, in the order of their keys."""
+        bucket, key = split_s3_uri("s3_uri", prefix)
+        more: dict[str, str] = {}
+        while True:
+            answer = self._ask("list_objects_v2", prefix, Bucket=bucket, Prefix=key, **more)
+            yield from (f"s3://{bucket}/{item['Key']}" for item in answer.get("Contents", []))
+            if not answer.get("NextContinuationToken"):
+                return
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
     def delete(self, uri: str) -> None:
         """Delete an object; it is no error if there is none."""
         bucket, key = split_s3_uri("s3_uri", uri)
         self._call("delete_object", bucket, key)
 
     def _call(self, method: str, bucket: str, key: str, **request: Any) -> dict[str, Any]:
+        return self._ask(method, f"s3://{bucket}/{key}", Bucket=bucket, Key=key, **request)
+
+    def _ask(self, method: str, uri: str, **request: Any) -> dict[str, Any]:
         operation = "".join(part.capitalize() for part in method.split("_"))
         try:
-            answer: dict[str, Any] = getattr(self._client, method)(Bucket=bucket, Key=key, **request)
+            answer: dict[str, Any] = getattr(self._client, method)(**request)
         except (ClientError, BotoCoreError) as error:
-            raise translate(error, operation, f"s3://{bucket}/{key}") from error
+            raise translate(error, operation, uri) from error
         return answer
+
+
+def _made_of(model_data: str, etag: str) -> dict[str, str]:
+    """What leads from a repacked model back to its job's. Metadata are ASCII, of 2 KB in all (S3 user guide)."""
+    uri = quote(model_data, safe="/:")
+    return {"model-data": uri, "model-etag": etag.strip('"')} if len(uri) <= _LONGEST_METADATA else {}
 
 
 def _copy_archive(archive: IO[bytes], target: tarfile.TarFile, prefix: str, skip: str | None) -> None:

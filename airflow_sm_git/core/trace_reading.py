@@ -1,7 +1,8 @@
 """What tags, environments, URIs and answers of SageMaker tell about where something came from.
 
-Sources: SageMaker API reference, OutputDataConfig (a job's artefact lies at ``<S3OutputPath>/<job>/output/model.tar.gz``,
-and under ``…/output/model/`` where it is not compressed); Service Authorization Reference, SageMaker AI (ARN forms).
+Sources: SageMaker API reference, OutputDataConfig (a job's artefact lies at
+``<S3OutputPath>/<job>/output/model.tar.gz``, and under ``…/output/model/`` where it is not compressed); Service
+Authorization Reference, SageMaker AI (ARN forms).
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def training_package(job: Mapping[str, Any]) -> str | None:
         return directory
     channels = {each["ChannelName"]: each for each in job.get("InputDataConfig", [])}
     source = channels.get("code", {}).get("DataSource", {}).get("S3DataSource", {}) if directory else {}
-    return source.get("S3Uri")
+    uri: str | None = source.get("S3Uri")
+    return uri
 
 
 def containers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -119,7 +121,8 @@ def containers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def container_data(container: Mapping[str, Any]) -> str | None:
     """The S3 URI of what a container serves."""
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    return container.get("ModelDataUrl") or source.get("S3Uri")
+    uri: str | None = container.get("ModelDataUrl") or source.get("S3Uri")
+    return uri
 
 
 def hosting_package(container: Mapping[str, Any]) -> str | None:

@@ -6,9 +6,11 @@ import io
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import boto3
 import pytest
@@ -221,7 +223,7 @@ def test_a_repacked_model_has_the_artefact_and_the_package_under_code(store: Sto
     assert text(store, uri, "weights.txt") == "w"
     head = store.head(uri)
     assert head is not None
-    assert head["Metadata"] == {"package-digest": "digest"}
+    assert head["Metadata"]["package-digest"] == "digest"
 
 
 def test_names_that_tar_can_only_say_in_extended_headers_go_under_code_too(store: Store) -> None:
@@ -276,6 +278,34 @@ def test_repacking_the_same_again_uploads_nothing(local_sagemaker: LocalSageMake
     assert store.repack(model, package, "other") != first
     store.put("model.tar.gz", archive({"w": "2"}), "application/x-tar")  # a new model at the same place
     assert store.repack(model, package, "digest") != first
+
+
+@pytest.mark.parametrize("place", ["model.tar.gz", "a b/é%2Fü/model.tar.gz"])
+def test_a_repacked_model_tells_what_it_was_made_of(store: Store, place: str) -> None:
+    model = store.put(place, archive({"w": "1"}), "application/x-tar")
+    made, source = store.head(store.repack(model, put_package(store, {"s.py": "s"}), "digest")), store.head(model)
+    assert made is not None and source is not None
+    assert made["Metadata"]["package-digest"] == "digest"
+    assert unquote(made["Metadata"]["model-data"]) == model
+    assert f'"{made["Metadata"]["model-etag"]}"' == source["ETag"]
+
+
+def test_a_model_whose_place_is_too_long_for_metadata_is_repacked_all_the_same(store: Store) -> None:
+    model = store.put(f"{'é' * 400}/model.tar.gz", archive({"w": "1"}), "application/x-tar")
+    made = store.head(store.repack(model, put_package(store, {"s.py": "s"}), "digest"))
+    assert made is not None
+    assert made["Metadata"] == {"package-digest": "digest"}
+
+
+def test_the_objects_whose_uris_begin_alike_are_listed_page_by_page(store: Store) -> None:
+    names = [f"many/{number:04}" for number in range(1003)]  # S3 lists a thousand at a time
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.put(name, b"", "text/plain"), names))
+    store.put("other", b"", "text/plain")
+    assert list(store.uris(store.uri("many/"))) == [store.uri(name) for name in names]
+    assert list(store.uris(store.uri("none/"))) == []
+    with pytest.raises(errors.NotFound):
+        list(store.uris("s3://no-such-bucket/any"))
 
 
 def test_a_missing_model_or_package_is_named(store: Store) -> None:
