@@ -6,18 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient
-from airflow_sm_git.core import errors
-from airflow_sm_git.core.deployment import DeployRequests, EndpointAction, next_action
+from airflow_sm_git.clients.versions import drop_old_versions
+from airflow_sm_git.core import errors, rollout
+from airflow_sm_git.core.deployment import DeployRequests
+from airflow_sm_git.core.names import TAG_PREFIX
+from airflow_sm_git.core.rollout import Asked, EndpointAction
 
 TRIES = 10
-LOOK = "Correct the hosting code; model_fn is the usual cause."
 
 
 class Deployment:
     """One endpoint on its way to what was requested.
 
     :param log: takes a format and its arguments.
-    :param log_end: what an error shall quote of the endpoint's log, as text to be appended.
+    :param log_end: given a FailureReason, what the error shall say of the endpoint's log; is appended.
     """
 
     def __init__(
@@ -26,7 +28,7 @@ class Deployment:
         requests: DeployRequests,
         *,
         log: Callable[..., None],
-        log_end: Callable[[], str],
+        log_end: Callable[[str], str],
     ) -> None:
         self._client = client
         self._requests = requests
@@ -35,53 +37,78 @@ class Deployment:
         self.name = str(requests.endpoint["EndpointName"])
         self.config = str(requests.endpoint_config["EndpointConfigName"])
 
-    def create_parts(self) -> None:
-        """Create model and configuration; named after their content, existing ones are the right ones.
+    def settle(
+        self, asked: Asked | None, *, wait: Callable[[Asked | None], None], to_the_end: bool = True
+    ) -> tuple[dict[str, Any], bool]:
+        """Step on until the endpoint serves what was requested.
 
+        :param asked: what this try has asked the endpoint for already.
+        :param wait: waits until the endpoint is not busy, given what it has been asked for; may raise.
+        :param to_the_end: False to return as soon as the endpoint has been asked.
+        :return: DescribeEndpoint's answer, and whether the endpoint serves.
         :raises BadParameter: a request has not the form that the API knows; nothing has been made then.
+        :raises DeployFailed: it does not serve, and why.
+        :raises DeployRolledBack: it serves what it served before.
+        :raises DeployOvertaken: somebody else has changed or deleted it.
         """
-        requests = self._requests
-        parts = (("Model", requests.model), ("EndpointConfig", requests.endpoint_config))
-        self._client.validate("CreateEndpoint", requests.endpoint)
-        self._client.validate("UpdateEndpoint", requests.update)
-        for kind, request in parts:
+        if asked is None:
+            self._validate()
+            self._create_parts()
+        for _ in range(TRIES):
+            endpoint = self._client.describe("Endpoint", self.name)
+            if asked is not None:
+                self._check(endpoint, asked)
+            action = rollout.next_action(endpoint, self.config)
+            self._log("Endpoint %s: %s", self.name, action.value)
+            if action is EndpointAction.NOTHING and endpoint is not None:
+                self._compare(endpoint, asked)
+                return endpoint, True
+            if action is EndpointAction.WAIT:
+                asked = asked or rollout.asked_already(endpoint, self.config)
+            else:
+                asked = self._act(action, endpoint)
+            if asked and not to_the_end:
+                return self._client.call("DescribeEndpoint", EndpointName=self.name), False
+            wait(asked)
+        raise errors.DeployFailed(f"Endpoint {self.name!r} did not settle: others keep changing it.", "Deploy again.")
+
+    def finish(self, endpoint: dict[str, Any], namespace: str, keep: int | None) -> None:
+        """Tag what is live with what it serves, and drop old versions.
+
+        :param endpoint: DescribeEndpoint's answer.
+        :param namespace: only versions that carry it are dropped.
+        :param keep: how many configurations to keep, the live one included; None for an endpoint of one run.
+        """
+        arn = endpoint["EndpointArn"]
+        self._client.call("AddTags", ResourceArn=arn, Tags=self._requests.endpoint["Tags"])
+        if keep is None:
+            return
+        lease = f"{TAG_PREFIX}lease-until"  # of the time when it was a run's own, if it ever was
+        self._client.call("DeleteTags", ResourceArn=arn, TagKeys=[lease])
+        live = (self.config, self._requests.model["ModelName"])
+        dropped = drop_old_versions(self._client, self.name, live, namespace, keep=keep)
+        self._log("Dropped old versions: %s", ", ".join(dropped) or "none")
+
+    def _parts(self) -> list[tuple[str, dict[str, Any]]]:
+        return [("Model", self._requests.model), ("EndpointConfig", self._requests.endpoint_config)]
+
+    def _validate(self) -> None:
+        self._client.validate("CreateEndpoint", self._requests.endpoint)
+        self._client.validate("UpdateEndpoint", self._requests.update)
+        for kind, request in self._parts():
             self._client.validate(f"Create{kind}", request)
-        for kind, request in parts:
+
+    def _create_parts(self) -> None:
+        """Create models and configuration; named after their content, existing ones are the right ones."""
+        for kind, request in self._parts():
             if self._client.describe(kind, request[f"{kind}Name"]) is None:
                 try:
                     self._client.call(f"Create{kind}", **request)
                 except errors.NameInUse:
                     self._log("%s %s was made at the same time", kind, request[f"{kind}Name"])
 
-    def settle(
-        self, submitted: str | None, *, wait: Callable[[str | None], None], to_the_end: bool = True
-    ) -> tuple[dict[str, Any], bool]:
-        """Step on until the endpoint serves the configuration.
-
-        :param submitted: the configuration that this try has asked the endpoint for already.
-        :param wait: waits until the endpoint is not busy, given what it has been asked for; may raise.
-        :param to_the_end: False to return as soon as the endpoint has been asked.
-        :return: DescribeEndpoint's answer, and whether the endpoint serves.
-        :raises DeployFailed: it does not, and why.
-        :raises DeployRolledBack: it serves what it served before.
-        """
-        for _ in range(TRIES):
-            endpoint = self._client.describe("Endpoint", self.name)
-            if submitted == self.config:
-                self._check(endpoint)
-            action = next_action(endpoint, self.config)
-            self._log("Endpoint %s: %s", self.name, action.value)
-            if action is EndpointAction.NOTHING and endpoint is not None:
-                return endpoint, True
-            if action is not EndpointAction.WAIT:
-                submitted = self._act(action)
-                if submitted and not to_the_end:
-                    return self._client.call("DescribeEndpoint", EndpointName=self.name), False
-            wait(submitted)
-        raise errors.DeployFailed(f"Endpoint {self.name!r} did not settle: others keep changing it.", "Deploy again.")
-
-    def _act(self, action: EndpointAction) -> str | None:
-        """Carry out one action; the configuration that the endpoint was asked for, if it was."""
+    def _act(self, action: EndpointAction, endpoint: dict[str, Any] | None) -> Asked | None:
+        """Carry out one action; what the endpoint was asked for, if it was."""
         if action is EndpointAction.DELETE:
             self._client.delete("Endpoint", self.name)
             return None
@@ -93,21 +120,46 @@ class Deployment:
         except errors.NameInUse as error:
             self._log("Another one changes the endpoint: %s", error)
             return None
-        return self.config
+        except errors.NotFound as error:
+            self._log("Another one has deleted what is needed, so it is made again: %s", error)
+            self._create_parts()
+            return None
+        return Asked(self.config, endpoint["EndpointConfigName"] if endpoint else None)
 
-    def _check(self, endpoint: dict[str, Any] | None) -> None:
+    def _check(self, endpoint: dict[str, Any] | None, asked: Asked) -> None:
+        """Whether what the endpoint was asked for can still come true.
+
+        :raises DeployError: it cannot.
+        """
         name = self.name
         if endpoint is None:
-            raise errors.DeployFailed(f"Endpoint {name!r} is gone: somebody deleted it.", "Clear the task.")
-        status, reason = endpoint["EndpointStatus"], endpoint.get("FailureReason", "no reason was given")
+            raise errors.DeployOvertaken(f"Endpoint {name!r} is gone: somebody deleted it.", "Clear the task.")
+        status, live = endpoint["EndpointStatus"], endpoint["EndpointConfigName"]
+        reason = endpoint.get("FailureReason") or "AWS gave no reason."
         if status in ("Failed", "UpdateRollbackFailed", "OutOfService"):
-            raise errors.DeployFailed(f"Endpoint {name!r} is {status}: {reason}{self._log_end()}", LOOK)
-        if status == "InService" and endpoint["EndpointConfigName"] != self.config:
-            live = endpoint["EndpointConfigName"]
-            if "FailureReason" not in endpoint:
-                raise errors.DeployFailed(
-                    f"Endpoint {name!r} serves {live!r}: somebody else has updated it meanwhile.", "Deploy again."
-                )
-            raise errors.DeployRolledBack(
-                f"Endpoint {name!r} was rolled back to {live!r}, which serves on: {reason}{self._log_end()}", LOOK
+            raise errors.DeployFailed(
+                f"Endpoint {name!r} is {status}: {reason}{self._log_end(reason)}", rollout.remedy(reason)
             )
+        if status != "InService" or live == asked.config:
+            return
+        if live != asked.before:
+            remedy = "Clear the task if this one is to serve."
+            what = f"Endpoint {name!r} serves {live!r}, not {asked.config!r}: somebody else has updated it meanwhile."
+            raise errors.DeployOvertaken(what, remedy)
+        kind = errors.DeployFailed if rollout.lacks_capacity(reason) else errors.DeployRolledBack
+        what = f"Endpoint {name!r} was rolled back to {live!r}, which serves on: {reason}{self._log_end(reason)}"
+        raise kind(what, rollout.remedy(reason))
+
+    def _compare(self, endpoint: dict[str, Any], asked: Asked | None) -> None:
+        """Compare what is live with what was requested.
+
+        Weights and counts that were changed after an earlier deploy were changed on purpose, and stay.
+
+        :raises DeployFailed: what this try has asked for did not come.
+        """
+        found = rollout.deviations(endpoint, self._requests.endpoint_config, self._requests.update)
+        if found and asked is None:
+            self._log("Changed since it was deployed, and left so: %s", "; ".join(found))
+        elif found:
+            what = f"Endpoint {self.name!r} serves {self.config!r}, but not as requested: {'; '.join(found)}."
+            raise errors.DeployFailed(what, "Deploy again; see who changes its weights or instances.")

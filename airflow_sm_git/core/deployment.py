@@ -1,14 +1,13 @@
-"""An endpoint's specification, the requests it becomes, and which of them to send given what exists.
+"""An endpoint's specification, and the requests it becomes; which of them to send when is `core.rollout`'s.
 
-Sources: SageMaker API reference, CreateModel, CreateEndpointConfig, CreateEndpoint, UpdateEndpoint (a Failed endpoint
-can only be deleted); the hosting contract of the SageMaker Python SDK 2.257 (``SAGEMAKER_PROGRAM``, …).
+Sources: SageMaker API reference, CreateModel, CreateEndpointConfig, CreateEndpoint, UpdateEndpoint; the hosting
+contract of the SageMaker Python SDK 2.257 (``SAGEMAKER_PROGRAM``, …).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from airflow_sm_git.core.checks import check_choice, check_image, check_instance_type, check_positive, check_role_arn
@@ -16,7 +15,6 @@ from airflow_sm_git.core.errors import BadParameter
 from airflow_sm_git.core.names import content_name
 from airflow_sm_git.core.records import Package
 from airflow_sm_git.core.requests import deep_merge, pruned, refuse_names
-from airflow_sm_git.core.status import ENDPOINT_BUSY
 from airflow_sm_git.core.training import provenance
 
 HOSTING = ("repack", "s3")
@@ -69,16 +67,6 @@ class DeployRequests:
     update: dict[str, Any]
 
 
-class EndpointAction(Enum):
-    """What an endpoint needs next."""
-
-    CREATE = "create it"
-    UPDATE = "move it to the configuration"
-    WAIT = "wait: it is busy and refuses changes"
-    DELETE = "delete it: it failed and can do nothing else"
-    NOTHING = "nothing: it serves the configuration already"
-
-
 def deploy_requests(spec: DeploySpec, tags: list[dict[str, str]]) -> DeployRequests:
     """Build the three Create requests and the Update request.
 
@@ -101,23 +89,6 @@ def deploy_requests(spec: DeploySpec, tags: list[dict[str, str]]) -> DeployReque
         endpoint=_tagged(deep_merge(endpoint, overrides.get("CreateEndpoint", {})), tags),
         update=deep_merge(endpoint, overrides.get("UpdateEndpoint", {})),
     )
-
-
-def next_action(endpoint: Mapping[str, Any] | None, config_name: str) -> EndpointAction:
-    """Decide what an endpoint needs to serve a configuration.
-
-    :param endpoint: DescribeEndpoint's answer, or None if there is none.
-    :param config_name: the configuration it is to serve.
-    """
-    if endpoint is None:
-        return EndpointAction.CREATE
-    status = endpoint["EndpointStatus"]
-    if status in ENDPOINT_BUSY or status == "Deleting":
-        return EndpointAction.WAIT
-    if status == "Failed":
-        return EndpointAction.DELETE
-    live = status == "InService" and endpoint["EndpointConfigName"] == config_name
-    return EndpointAction.NOTHING if live else EndpointAction.UPDATE
 
 
 def program(spec: DeploySpec) -> str | None:

@@ -26,6 +26,7 @@
     ├── DeployError
     │   ├── DeployFailed
     │   ├── DeployRolledBack          the old configuration serves on
+    │   ├── DeployOvertaken           somebody else changed or deleted the endpoint meanwhile
     │   └── DeployTimedOut
     ├── PredictionError               the endpoint answered with an error, or not at all
     └── TeardownError                 something that this run made is still there
@@ -185,6 +186,10 @@ class DeployFailed(DeployError):
 
 class DeployRolledBack(DeployError):
     """The update failed and the old configuration serves on."""
+
+
+class DeployOvertaken(DeployError):
+    """Somebody else has updated or deleted the endpoint meanwhile; trying again would undo what they did."""
 
 
 class DeployTimedOut(DeployError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.records import SCHEMA, Endpoint, Package, TrainingJob
+from airflow_sm_git.core.rollout import Asked
 from airflow_sm_git.core.status import ENDPOINT_BUSY
 from airflow_sm_git.links.sagemaker import EndpointLink
 from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
@@ -167,7 +169,7 @@ class DeployOperator(AwsOperator):
         """Bring the endpoint to the requested configuration."""
         as_int("keep_versions", self.keep_versions)  # before anything is made
         deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
-        return self._deploy(context, deadline, submitted=None)
+        return self._deploy(context, deadline, asked=None)
 
     def resume(self, context: Context, event: dict[str, Any]) -> Endpoint:
         """Go on when the trigger has told that the endpoint has settled, or that time is up."""
@@ -176,31 +178,33 @@ class DeployOperator(AwsOperator):
                 return self.run(context)
             self.note_trouble(event)
             memo = event["memo"]
-            return self._deploy(context, datetime.fromisoformat(memo["deadline"]), memo["submitted"])
+            asked = Asked(**memo["asked"]) if memo["asked"] else None
+            return self._deploy(context, datetime.fromisoformat(memo["deadline"]), asked)
 
-    def _deploy(self, context: Context, deadline: datetime, submitted: str | None) -> Endpoint:
+    def _deploy(self, context: Context, deadline: datetime, asked: Asked | None) -> Endpoint:
         """Step on until the endpoint serves; every step can be taken again after a crash.
 
-        :param submitted: the configuration that this try has asked the endpoint for already.
+        :param asked: what this try has asked the endpoint for already.
         """
         from airflow_sm_git.clients.deploying import Deployment
+        from airflow_sm_git.clients.endpoint_log import log_end
 
         client = self.aws().sagemaker()
         requests = self._requests(context, client.region)
         name = requests.endpoint["EndpointName"]
         EndpointLink.persist(context, client.region, name)
-        deployment = Deployment(client, requests, log=self.log.info, log_end=partial(self._log_end, name))
-        if submitted is None:
-            deployment.create_parts()
-        endpoint, settled = deployment.settle(
-            submitted,
-            wait=partial(self._await, context, client, name, deadline),
-            to_the_end=self.wait_for_completion,
+        deployment = Deployment(
+            client, requests, log=self.log.info, log_end=lambda reason: log_end(self.aws().logs(), name, reason)
         )
-        return (self._done if settled else self._record)(context, client, requests, endpoint)
+        wait = partial(self._await, context, client, name, deadline)
+        endpoint, serves = deployment.settle(asked, wait=wait, to_the_end=self.wait_for_completion)
+        if serves:
+            keep = None if self._owned else as_int("keep_versions", self.keep_versions)
+            deployment.finish(endpoint, task_key(context).namespace, keep)
+        return self._record(client, requests, endpoint)
 
     def _await(
-        self, context: Context, client: SageMakerClient, name: str, deadline: datetime, submitted: str | None
+        self, context: Context, client: SageMakerClient, name: str, deadline: datetime, asked: Asked | None
     ) -> None:
         """Wait until the endpoint has settled: here, or deferred."""
         endpoint = client.describe("Endpoint", name)
@@ -212,7 +216,7 @@ class DeployOperator(AwsOperator):
             from airflow_sm_git.triggers.endpoint import EndpointTrigger
 
             since = iso((endpoint or {}).get("LastModifiedTime") or datetime.now(UTC))
-            memo = {"deadline": iso(deadline), "submitted": submitted, "try": context["ti"].try_number}
+            memo = {"deadline": iso(deadline), "asked": asked and asdict(asked), "try": context["ti"].try_number}
             times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
             if datetime.now(UTC) < deadline:
                 trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())
@@ -222,16 +226,6 @@ class DeployOperator(AwsOperator):
             raise errors.DeployTimedOut(
                 f"Endpoint {name!r} was still {status} at {iso(deadline)}.", "Raise wait_timeout, or look at its log."
             )
-
-    def _log_end(self, name: str) -> str:
-        from airflow_sm_git.clients.jobs import ENDPOINT_LOG_GROUP, quoted, read_endpoint_log
-
-        try:
-            lines = read_endpoint_log(self.aws().logs(), name)
-        except errors.SmGitError as error:
-            self.log.warning("The log of endpoint %s cannot be read: %s", name, error)
-            lines = []
-        return f"\nIts log group is {ENDPOINT_LOG_GROUP}/{name}.{quoted(lines)}"
 
     def _requests(self, context: Context, region: str) -> DeployRequests:
         from airflow_sm_git.core.deployment import deploy_requests
@@ -248,26 +242,7 @@ class DeployOperator(AwsOperator):
     def _owned(self) -> bool:
         return not self.endpoint_name
 
-    def _done(
-        self, context: Context, client: SageMakerClient, requests: DeployRequests, endpoint: dict[str, Any]
-    ) -> Endpoint:
-        """Tag what is live with what it serves; drop old versions of a standing endpoint."""
-        client.call("AddTags", ResourceArn=endpoint["EndpointArn"], Tags=requests.endpoint["Tags"])
-        if not self._owned:
-            from airflow_sm_git.clients.versions import drop_old_versions
-            from airflow_sm_git.core.names import TAG_PREFIX
-
-            live = (requests.endpoint_config["EndpointConfigName"], requests.model["ModelName"])
-            namespace, keep = task_key(context).namespace, as_int("keep_versions", self.keep_versions)
-            lease = f"{TAG_PREFIX}lease-until"  # of the time when it was a run's own, if it ever was
-            client.call("DeleteTags", ResourceArn=endpoint["EndpointArn"], TagKeys=[lease])
-            dropped = drop_old_versions(client, endpoint["EndpointName"], live, namespace, keep=keep)
-            self.log.info("Dropped old versions: %s", ", ".join(dropped) or "none")
-        return self._record(context, client, requests, endpoint)
-
-    def _record(
-        self, context: Context, client: SageMakerClient, requests: DeployRequests, endpoint: dict[str, Any]
-    ) -> Endpoint:
+    def _record(self, client: SageMakerClient, requests: DeployRequests, endpoint: dict[str, Any]) -> Endpoint:
         tags = {tag["Key"]: tag["Value"] for tag in requests.endpoint["Tags"]}
         return Endpoint(
             schema=SCHEMA,

@@ -8,13 +8,10 @@ import pytest
 from airflow_sm_git.core.deployment import (
     DeployRequests,
     DeploySpec,
-    EndpointAction,
     deploy_requests,
-    next_action,
     program,
 )
 from airflow_sm_git.core.errors import BadParameter
-from airflow_sm_git.core.status import ENDPOINT
 from tests.core.specs import IMAGE, PACKAGE, ROLE, TAGS, assert_sendable, leaves
 
 SPEC = DeploySpec(
@@ -220,34 +217,6 @@ def test_a_users_environment_lies_over_ours() -> None:
 def test_what_sagemaker_would_refuse_is_named_before_anything_is_sent(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BadParameter, match=f"^{message}"):
         deploy_requests(replace(SPEC, **changes), TAGS)
-
-
-def described(status: str, config: str = "wanted") -> dict[str, Any]:
-    return {"EndpointStatus": status, "EndpointConfigName": config}
-
-
-ACTIONS = {
-    "Creating": EndpointAction.WAIT,
-    "Updating": EndpointAction.WAIT,
-    "SystemUpdating": EndpointAction.WAIT,
-    "RollingBack": EndpointAction.WAIT,
-    "Deleting": EndpointAction.WAIT,
-    "Failed": EndpointAction.DELETE,
-    "InService": EndpointAction.NOTHING,
-    "OutOfService": EndpointAction.UPDATE,
-    "UpdateRollbackFailed": EndpointAction.UPDATE,
-}
-
-
-@pytest.mark.parametrize("status", ENDPOINT)
-def test_what_an_endpoint_needs_follows_from_its_status(status: str) -> None:
-    assert next_action(described(status), "wanted") is ACTIONS[status]
-    other = EndpointAction.UPDATE if status == "InService" else ACTIONS[status]
-    assert next_action(described(status, "old"), "wanted") is other
-
-
-def test_an_endpoint_that_is_not_there_is_created() -> None:
-    assert next_action(None, "wanted") is EndpointAction.CREATE
 
 
 def test_overrides_of_a_production_variant_are_merged_into_it_and_further_ones_serve_the_same_model() -> None:
