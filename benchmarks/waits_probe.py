@@ -1,4 +1,4 @@
-"""Triggers that measure the triggerer from within: both sides' environments import this file, so it needs Airflow only."""
+"""Triggers that measure a triggerer from within. Either side's environment imports this file: it needs Airflow only."""
 
 from __future__ import annotations
 
