@@ -39,11 +39,19 @@ def read_owned(client: SageMakerClient, kind: str, name: str) -> Owned | None:
     return Owned(kind, name, read_tags(client.tags(answer[f"{kind}Arn"]))) if answer else None
 
 
-def delete_owned(client: SageMakerClient, found: Sequence[Owned], check_interval: float, deadline: float) -> list[str]:
+def delete_owned(
+    client: SageMakerClient,
+    found: Sequence[Owned],
+    check_interval: float,
+    deadline: float,
+    *,
+    remedy: str = "Clear the teardown task.",
+) -> list[str]:
     """Delete resources, and see that they are gone.
 
     :param check_interval: seconds between two looks at what is being deleted.
     :param deadline: seconds since 1970.
+    :param remedy: what the reader of the error can do.
     :return: what was deleted, as ``Kind name``.
     :raises TeardownError: something is still there; the rest has been deleted all the same.
     """
@@ -55,14 +63,19 @@ def delete_owned(client: SageMakerClient, found: Sequence[Owned], check_interval
         except errors.AwsError as error:
             left.append(str(error))
     for owned in found:
-        if owned.kind == "Endpoint" and not _is_gone(client, owned.name, check_interval, deadline):
+        if owned.kind == "Endpoint" and not is_gone(client, owned.name, check_interval, deadline):
             left.append(f"Endpoint {owned.name!r} is still there.")
     if left:
-        raise errors.TeardownError(f"Not everything could be deleted: {' '.join(left)}", "Clear the teardown task.")
+        raise errors.TeardownError(f"Not everything could be deleted: {' '.join(left)}", remedy)
     return deleted
 
 
-def _is_gone(client: SageMakerClient, name: str, check_interval: float, deadline: float) -> bool:
+def is_gone(client: SageMakerClient, name: str, check_interval: float, deadline: float) -> bool:
+    """Whether an endpoint is gone; waits while it is being deleted.
+
+    :param check_interval: seconds between two looks, 5 at most.
+    :param deadline: seconds since 1970.
+    """
     while (endpoint := client.describe("Endpoint", name)) is not None:
         if endpoint["EndpointStatus"] != "Deleting" or time.time() >= deadline:
             return False

@@ -35,6 +35,7 @@ class Survey:
         self._namespace = namespace
         self._run_state = run_state
         self.trouble: list[str] = []
+        self._users: dict[tuple[str, datetime], list[Seen]] = {}
 
     def all(self) -> list[Seen]:
         """Everything of ours; where configurations or models are among it, what uses them too, whosever that is.
@@ -66,9 +67,14 @@ class Survey:
 
     def users_since(self, moment: datetime) -> list[Seen]:
         """The endpoints that changed since a time, with their configurations, as they are now."""
-        names = [name for name, _ in self._client.changed("Endpoint", moment)]
-        found = [self.with_uses(Seen("Endpoint", name, moment)) for name in names]
-        return [*found, *self.used_configs(found, [])]
+        found = []
+        for item in self._client.summaries("Endpoint", LastModifiedTimeAfter=moment, MaxResults=100):
+            name, state = item["EndpointName"], (item["EndpointArn"], item["LastModifiedTime"])
+            if state not in self._users:
+                endpoint = self.with_uses(Seen("Endpoint", name, item["CreationTime"]))
+                self._users[state] = [endpoint, *self.used_configs([endpoint], [])]
+            found += self._users[state]
+        return found
 
     def with_uses(self, seen: Seen) -> Seen:
         """The same, with what it uses now; nothing if it is gone."""
@@ -97,7 +103,8 @@ class Survey:
 
     def _listed(self, kind: str) -> Iterable[Seen]:
         form = _FORMS.get(kind)
-        for item in self._client.summaries(kind, **({"StatusEquals": "InProgress"} if kind == "TrainingJob" else {})):
+        running: dict[str, Any] = {"StatusEquals": "InProgress"} if kind == "TrainingJob" else {}
+        for item in self._client.summaries(kind, MaxResults=100, **running):
             name = item[f"{kind}Name"]
             if form is None or form.fullmatch(name):
                 tags = self._tags(f"{kind} {name}", item[f"{kind}Arn"])

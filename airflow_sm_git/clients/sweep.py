@@ -41,7 +41,8 @@ def remove_endpoint(name: str, namespace: str, *, delete: bool) -> list[str]:
         deadline = time.time() + WAIT_SECONDS
         if endpoint and endpoint["EndpointStatus"] in ENDPOINT_BUSY:
             client.wait("Endpoint", name, check_interval=5.0, deadline=deadline)
-        return [f"deleted {each}" for each in delete_owned(client, ours, 2.0, deadline)]
+        remedy = "Run the command again."
+        return [f"deleted {each}" for each in delete_owned(client, ours, 2.0, deadline, remedy=remedy)]
 
 
 def _ours(client: SageMakerClient, name: str, endpoint: dict[str, Any] | None, namespace: str) -> list[Owned]:
