@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
+from datetime import timedelta
 from typing import Any
 
-from airflow_sm_git.clients.environment_aws import remedies_of_the_environment, sagemaker_client
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_sm_git.clients.environment_aws import boto_client, remedies_of_the_environment, sagemaker_client
+from airflow_sm_git.clients.lease_sweep import sweep
 from airflow_sm_git.clients.owned import Owned, delete_owned, read_owned
-from airflow_sm_git.clients.sagemaker import SageMakerClient
+from airflow_sm_git.clients.s3 import Store
+from airflow_sm_git.clients.sagemaker import SageMakerClient, translate
+from airflow_sm_git.clients.sweep_marker import try_to_mark
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.names import content_base
 from airflow_sm_git.core.status import ENDPOINT_BUSY
+from airflow_sm_git.core.sweep_record import Sweep
 
 WAIT_SECONDS = 1800.0
+_log = logging.getLogger(__name__)
+
+
+def remove_expired(namespace: str, *, delete: bool, older_than: timedelta | None, s3_uri_prefix: str | None) -> Sweep:
+    """List what carries a namespace in the environment's region, and delete what of it has expired.
+
+    :param delete: whether to delete; a sweep that has left nothing undone writes down when it was.
+    :param older_than: what has a lease and is older counts as expired too.
+    :param s3_uri_prefix: where to write that down; None for SageMaker's default bucket.
+    :return: the record, with what could not be done in its ``failed``.
+    :raises AwsError: AWS cannot be asked, or refused; with what to set in the environment.
+    """
+    with remedies_of_the_environment():
+        client = sagemaker_client()
+        record = sweep(client, namespace, delete=delete, older_than=older_than)
+    if delete and not record["failed"]:
+        try:
+            try_to_mark(_store(s3_uri_prefix, client.region), record)
+        except errors.SmGitError as error:
+            _log.warning("This sweep leaves no mark of when it was: %s", error)
+    return record
+
+
+def _store(prefix: str | None, region: str) -> Store:
+    if prefix:
+        return Store(boto_client("s3"), prefix)
+    try:
+        account = str(boto_client("sts").get_caller_identity()["Account"])
+    except (ClientError, BotoCoreError) as error:
+        raise translate(error, "GetCallerIdentity") from error
+    return Store(boto_client("s3"), f"s3://sagemaker-{region}-{account}/sm-git/", expected_owner=account)
 
 
 def remove_endpoint(name: str, namespace: str, *, delete: bool) -> list[str]:

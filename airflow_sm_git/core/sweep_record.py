@@ -72,14 +72,14 @@ def sweep_record(
 
 
 def render(record: Sweep) -> list[str]:
-    """A sweep as lines: one for each resource, then what was done."""
+    """A sweep as lines: one for each resource, then what was done; not what has failed."""
     where = f"in {record['region']} that carries the namespace {record['namespace']!r}"
     if not record["listed"]:
-        return [f"There is nothing {where}.", *record["failed"]]
+        return [f"There is nothing {where}."]
     rows = [_row(each, record) for each in record["listed"]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, *record["failed"], _summary(record)]
+    return [*lines, _summary(record)]
 
 
 def _row(each: Listed, record: Sweep) -> tuple[str, ...]:
