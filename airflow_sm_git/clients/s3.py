@@ -135,7 +135,7 @@ class Store:
             with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as target:
                 self._copy_members(model_data, target, "", skip="code")
                 self._copy_members(package, target, "code/")
-            self.put_once(key, out, {"package-digest": digest, **_made_of(model_data, head["ETag"])})
+            self.put_once(key, out, {"package-digest": digest, **_made_of(model_data, package)})
         return self.uri(key)
 
     def _copy_members(self, uri: str, target: tarfile.TarFile, prefix: str, skip: str | None = None) -> None:
@@ -191,10 +191,10 @@ class Store:
         return answer
 
 
-def _made_of(model_data: str, etag: str) -> dict[str, str]:
+def _made_of(model_data: str, package: str) -> dict[str, str]:
     """What leads from a repacked model back to its job's. Metadata are ASCII, of 2 KB in all (S3 user guide)."""
-    uri = quote(model_data, safe="/:")
-    return {"model-data": uri, "model-etag": etag.strip('"')} if len(uri) <= _LONGEST_METADATA else {}
+    metadata = {"model-data": quote(model_data, safe="/:"), "package": quote(package, safe="/:")}
+    return metadata if len("".join(metadata.values())) <= _LONGEST_METADATA else {}
 
 
 def _copy_archive(archive: IO[bytes], target: tarfile.TarFile, prefix: str, skip: str | None) -> None:
