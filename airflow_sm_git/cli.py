@@ -101,22 +101,21 @@ def _sweep_options(rest: list[str]) -> argparse.Namespace:
 
 
 def _trace(rest: list[str]) -> int:
-    import json
-
     from airflow_sm_git.clients.trace import trace
     from airflow_sm_git.core.trace import as_json, as_text
 
     parser = argparse.ArgumentParser(
         prog="airflow-sm-git trace",
-        description="Show where something came from: from an endpoint by what is live to the models, the training jobs,"
-        " the packages and the commits. Airflow is not asked: what AWS holds is enough. AWS credentials and region come"
-        ' from the environment, as for the AWS command line; for the local SageMaker: eval "$(airflow-sm-git local env)".',
-        epilog="Exit code: 1 if there is no such thing, or if --verify has found a difference or could not follow it all.",
+        description="Show where something came from: from an endpoint by what is live to the models, the training"
+        " jobs, the packages and the commits. Airflow is not asked: what AWS holds is enough. AWS credentials and"
+        " region come from the environment, as for the AWS command line; for the local SageMaker:"
+        ' eval "$(airflow-sm-git local env)".',
+        epilog="Ends with 1 if there is no such thing, or if --verify found a difference or could not follow it all.",
     )
     parser.add_argument(
         "target",
         metavar="NAME|ARN|s3://…",
-        help="an endpoint, endpoint configuration, model or training job; or a package, its manifest, a model's archive",
+        help="an endpoint, endpoint configuration, model or training job; a package, its manifest, a model's archive",
     )
     parser.add_argument("--json", action="store_true", help="JSON (airflow_sm_git.core.trace tells its form)")
     parser.add_argument("--verify", action="store_true", help="download what is in S3 and hold it against the tags")
