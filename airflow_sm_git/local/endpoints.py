@@ -8,6 +8,7 @@ themselves, because the configuration and the models may be deleted while the en
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import threading
 import time
@@ -22,10 +23,10 @@ from airflow_sm_git.local.models import containers
 from airflow_sm_git.local.store import ENDPOINT, ENDPOINT_CONFIG, MODEL, Body
 from airflow_sm_git.local.tags import check_tags
 
-# The text that AWS gives for every container that does not come up.
-PING_FAILED = (
-    "The primary container for production variant {variant} did not pass the ping health check. "
-    "Please check CloudWatch logs for this endpoint."
+# AWS's text, as quoted in a public issue (deep-learning-containers 6673).
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
+    "Please retry using a different ML instance type or after some time."
 )
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Endpoints:
     def __init__(self, context: Context, fleets: Fleets) -> None:
         self._context = context
         self._fleets = fleets
-        self._closing = False
+        self._closed = threading.Event()
 
     def create(self, request: Mapping[str, Any]) -> Body:
         """CreateEndpoint.
@@ -149,7 +150,7 @@ class Endpoints:
 
     def close(self) -> None:
         """Stop all processes; the endpoints stay what they are, and come up again at the next start."""
-        self._closing = True
+        self._closed.set()
         self._fleets.stop()
 
     def _updatable(self, body: Body) -> None:
@@ -163,7 +164,7 @@ class Endpoints:
             try:
                 work(name, *arguments)
             except Exception:
-                if not self._closing:
+                if not self._closed.is_set():
                     _log.exception("endpoint %s", name)
 
         threading.Thread(target=run, name=f"endpoint {name}", daemon=True).start()
@@ -178,8 +179,9 @@ class Endpoints:
         faults, action = self._context.faults, "Update" if "_live" in body else "Create"
         if stuck := faults.take("endpoint", "sagemaker", f"{action}Endpoint", name):
             faults.hold(stuck)
-        fleet = self._start(name, body["_pending"])
-        if self._closing:
+        none = faults.take("job", "sagemaker", f"{action}Endpoint", name, "capacity")
+        fleet = NO_CAPACITY if none else self._start(name, body["_pending"])
+        if self._closed.is_set():
             if isinstance(fleet, Fleet):
                 fleet.stop()
             return
@@ -187,6 +189,9 @@ class Endpoints:
             self._context.store.update(ENDPOINT, name, lambda body: _roll_back(body, fleet))
             return
         before = self._fleets.switch(body["EndpointName"], fleet)
+        if before is not None and self._closed.wait(_bake_time(body["_pending"])):
+            before.stop()
+            return
         self._context.store.update(ENDPOINT, name, _go_live)
         if before is not None:
             before.retire()
@@ -196,9 +201,9 @@ class Endpoints:
         try:
             return Fleet.start(self._context, name, wanted)
         except FleetFailed as error:
-            return PING_FAILED.format(variant=error.variant)
+            return str(error)
         except Exception as error:
-            if not self._closing:
+            if not self._closed.is_set():
                 _log.exception("endpoint %s", name)
             return f"InternalServerError: We encountered an internal error. Please try again. ({error!r})"
 
@@ -220,9 +225,9 @@ class Endpoints:
             fleet = self._start(name, body["_live"])
             if isinstance(fleet, Fleet):
                 self._fleets.switch(name, fleet)
-                if self._closing:
+                if self._closed.is_set():
                     self._fleets.stop()
-            elif not self._closing:
+            elif not self._closed.is_set():
                 self._set(name, {"EndpointStatus": "Failed", "FailureReason": fleet})
                 return
         if "_pending" in body:
@@ -269,6 +274,18 @@ def deployment(context: Context, request: Mapping[str, Any]) -> Body:
     if "DeploymentConfig" in request:
         made["LastDeploymentConfig"] = request["DeploymentConfig"]
     return made
+
+
+def _bake_time(pending: Mapping[str, Any]) -> float:
+    """Seconds for which an update goes on after the new processes have taken over (SageMaker API reference,
+    BlueGreenUpdatePolicy): the waits between its steps, and that before the old instances end."""
+    policy = pending.get("LastDeploymentConfig", {}).get("BlueGreenUpdatePolicy", {})
+    routing = policy.get("TrafficRoutingConfiguration", {})
+    steps = {"ALL_AT_ONCE": 1, "CANARY": 2}.get(routing.get("Type"), 1)
+    if size := routing.get("LinearStepSize"):
+        portion = size["Value"] if size["Type"] == "CAPACITY_PERCENT" else 100
+        steps = math.ceil(100 / portion)
+    return float(steps * routing.get("WaitIntervalInSeconds", 0) + policy.get("TerminationWaitInSeconds", 0))
 
 
 def _summary(variant: Mapping[str, Any], *, pending: bool = False) -> Body:

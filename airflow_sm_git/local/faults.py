@@ -64,7 +64,7 @@ KINDS: Mapping[str, Stage] = {
     "stale": "before",  # List… answers from what was there when the rule was made
     "kill": "before",  # SIGKILL for the process that asks
     "lose": "after",  # accepted, but the connection ends without an answer
-    "capacity": "job",  # no instance: the job fails
+    "capacity": "job",  # no instance: the job fails, or the endpoint does not come up
     "spot": "job",  # the instance is taken away after `seconds`; the job starts again
     "stuck": "endpoint",  # stays Creating or Updating until the rule is released or removed
 }
@@ -181,17 +181,22 @@ class Faults:
         with self._lock:
             return [rule.public() for rule in self._rules.values()]
 
-    def take(self, stage: Stage, service: str, action: str, resource: str) -> Rule | None:
-        """The first rule that acts here and now; it is counted."""
-        rule = self._count(stage, service, action, resource)
+    def take(self, stage: Stage, service: str, action: str, resource: str, kind: str = "*") -> Rule | None:
+        """The first rule that acts here and now; it is counted.
+
+        :param kind: the only one that can act here, where not all of the stage can.
+        """
+        rule = self._count(stage, service, action, resource, kind)
         if rule is not None:
             self._on_hit(rule, service, action, resource)
         return rule
 
-    def _count(self, stage: Stage, service: str, action: str, resource: str) -> Rule | None:
+    def _count(self, stage: Stage, service: str, action: str, resource: str, kind: str) -> Rule | None:
         with self._lock:
             for rule in self._rules.values():
-                if rule.stage != stage or rule.released.is_set() or not rule.fits(service, action, resource):
+                if rule.stage != stage or rule.released.is_set() or not fnmatchcase(rule.kind, kind):
+                    continue
+                if not rule.fits(service, action, resource):
                     continue
                 if rule.times and rule.hits >= rule.times:
                     continue

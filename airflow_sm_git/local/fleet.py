@@ -7,14 +7,14 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from airflow_sm_git.local.context import Context
-from airflow_sm_git.local.hosting import HostingError, ModelProcess
+from airflow_sm_git.local.hosting import HostingError, ModelDataMissing, ModelProcess
 from airflow_sm_git.local.models import data_uri
 
 LOG_GROUP = "/aws/sagemaker/Endpoints"
@@ -24,15 +24,20 @@ _LAST_LOOK = 1.0
 """Seconds for the ping of a container whose time went by while another one was waited for: it may have loaded."""
 
 
+# AWS's texts, as quoted in public issues: for every container that does not come up, whatever the reason
+# (sagemaker-python-sdk 787), and for a model's archive that cannot be had (fraud-detection-using-machine-learning 9).
+PING_FAILED = (
+    "The primary container for production variant {variant} did not pass the ping health check. "
+    "Please check CloudWatch logs for this endpoint."
+)
+DOWNLOAD_FAILED = (
+    'Failed to download model data for container "container_1" from URL: "{url}". Please ensure that there is an '
+    "object located at the URL and that the role passed to CreateModel has permissions to download the object."
+)
+
+
 class FleetFailed(Exception):
-    """A variant's container did not come up; its log stream says why.
-
-    :param variant: which.
-    """
-
-    def __init__(self, variant: str) -> None:
-        super().__init__(f"variant {variant} did not come up")
-        self.variant = variant
+    """A variant's container did not come up; the text is what FailureReason shall say, its log stream says more."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Fleet:
             for variant, member in zip(deployment["Variants"], members.values(), strict=True):
                 left = member.started + variant["StartupTimeout"] - time.monotonic()
                 if not member.process.ping(max(_LAST_LOOK, left)):
-                    raise FleetFailed(member.variant)
+                    raise FleetFailed(PING_FAILED.format(variant=member.variant))
         except BaseException:
             fleet.stop()
             raise
@@ -89,7 +94,7 @@ class Fleet:
         with self._idle:
             self._in_use += 1
         try:
-            yield self._members.get(target or _pick(weights))
+            yield self._members.get(target or _pick(weights, self._members))
         finally:
             with self._idle:
                 self._in_use -= 1
@@ -154,9 +159,10 @@ class Fleets:
             fleet.stop()
 
 
-def _pick(weights: Mapping[str, float]) -> str:
-    names = list(weights)
-    values = [weights[name] for name in names]
+def _pick(weights: Mapping[str, float], there: Collection[str]) -> str:
+    # At the moment of a switch the weights may still be those of the fleet before, which had other variants.
+    names = [name for name in weights if name in there] or list(there)
+    values = [weights.get(name, 0.0) for name in names]
     # All weights may be 0 (SageMaker API reference, InitialVariantWeight): then no variant is preferred.
     return random.choices(names, values if any(values) else None)[0]  # noqa: S311 - traffic, not secrets
 
@@ -180,7 +186,10 @@ def _launch(context: Context, endpoint: str, variant: Mapping[str, Any], workspa
             aws=context.aws,
             region=context.region,
         )
+    except ModelDataMissing as error:
+        log(f"The container did not start: {error}")
+        raise FleetFailed(DOWNLOAD_FAILED.format(url=data_uri(container))) from error
     except HostingError as error:
         log(f"The container did not start: {error}")
-        raise FleetFailed(name) from error
+        raise FleetFailed(PING_FAILED.format(variant=name)) from error
     return Member(name, process, stream, time.monotonic())

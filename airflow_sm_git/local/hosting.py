@@ -32,7 +32,11 @@ Respond to Health Check (Ping) Requests", gives a container 8 minutes after its 
 
 
 class HostingError(Exception):
-    """A model could not be brought up; the text is what FailureReason shall say."""
+    """A model could not be brought up; the text says why."""
+
+
+class ModelDataMissing(HostingError):
+    """The model's data cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,9 @@ class ModelProcess:
             _bring_in(place, model_data, environment)
             library = overlay.ensure(place.model / "code", overlays, log)
             return cls._launch(place, environment, library, log, dict(aws or {}), region, timeout, mounts)
-        except (DataError, overlay.OverlayError, ProcessError) as error:
+        except (DataError, HostingError, overlay.OverlayError, ProcessError) as error:
             place.remove()
-            raise HostingError(str(error)) from error
+            raise (error if isinstance(error, HostingError) else HostingError(str(error))) from error
 
     @classmethod
     def _launch(
@@ -218,8 +222,22 @@ class ModelProcess:
 def _bring_in(place: Workspace, model_data: str | None, environment: Mapping[str, str]) -> None:
     """Fill ``/opt/ml/model``, and its ``code`` from an archive of its own if there is one.
 
-    :raises DataError: something is not there.
+    :raises ModelDataMissing: the model's data is not there.
+    :raises DataError: the code is not, or something cannot be unpacked.
     """
+    try:
+        _bring_in_model(place, model_data)
+    except DataError as error:
+        if isinstance(error.__cause__, ApiError):
+            raise ModelDataMissing(str(error)) from error
+        raise
+    submitted = environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
+    if submitted.startswith("s3://"):
+        shutil.rmtree(place.model / "code", ignore_errors=True)
+        place.unpack(submitted, place.model / "code")
+
+
+def _bring_in_model(place: Workspace, model_data: str | None) -> None:
     if model_data and model_data.endswith("/"):
         bucket, prefix = parse_uri(model_data)
         try:
@@ -229,7 +247,3 @@ def _bring_in(place: Workspace, model_data: str | None, environment: Mapping[str
             raise DataError(f"{model_data}: {error.message}") from error
     elif model_data:
         place.unpack(model_data, place.model)
-    submitted = environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
-    if submitted.startswith("s3://"):
-        shutil.rmtree(place.model / "code", ignore_errors=True)
-        place.unpack(submitted, place.model / "code")

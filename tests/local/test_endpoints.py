@@ -369,3 +369,79 @@ def refusal(sagemaker: Any, name: str) -> str:
         return str(sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"])
     except ClientError as error:
         return str(error)
+
+
+EXITS = "raise SystemExit(3)"
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("raises", "The primary container for production variant AllTraffic did not pass the ping health check."),
+        ("exits", "The primary container for production variant AllTraffic did not pass the ping health check."),
+        ("no data", 'Failed to download model data for container "container_1" from URL: "s3://'),
+        ("no capacity", "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."),
+    ],
+)
+def test_whatever_keeps_the_new_from_coming_up_the_old_serves_on_and_a_first_one_fails(
+    local_sagemaker: LocalSageMaker, sagemaker: Any, create: Any, plain: str, case: str, reason: str
+) -> None:
+    bad = config(local_sagemaker, "w", handler={"raises": BROKEN, "exits": EXITS}.get(case, HANDLER))
+    if case == "no data":
+        [broken] = sagemaker.describe_endpoint_config(EndpointConfigName=bad)["ProductionVariants"]
+        container = sagemaker.describe_model(ModelName=broken["ModelName"])["PrimaryContainer"]
+        bucket, _, key = container["ModelDataUrl"].removeprefix("s3://").partition("/")
+        client(local_sagemaker, "s3").delete_object(Bucket=bucket, Key=key)
+    name = create(plain)
+    rules = [local_sagemaker.fault("capacity", action=f"{a}Endpoint") for a in ("Create", "Update")]
+    if case != "no capacity":
+        for rule in rules:
+            rule.end()
+    sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=bad)
+    described = settled(local_sagemaker, name)
+    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", plain)
+    assert described["FailureReason"].startswith(reason)
+    assert ask(local_sagemaker, name) == "plain"
+    first = settled(local_sagemaker, create(bad))
+    for rule in rules:
+        if case == "no capacity":
+            rule.end()
+    assert first["EndpointStatus"] == "Failed"
+    assert first["FailureReason"].startswith(reason)
+
+
+def test_an_update_is_not_over_before_its_waits_are(
+    local_sagemaker: LocalSageMaker, sagemaker: Any, create: Any, plain: str
+) -> None:
+    name = create(plain)
+    routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 1}
+    policy = {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": 1}
+    new = config(local_sagemaker, "new")
+    sagemaker.update_endpoint(
+        EndpointName=name, EndpointConfigName=new, DeploymentConfig={"BlueGreenUpdatePolicy": policy}
+    )
+    until(lambda: ask(local_sagemaker, name), lambda said: said == "new")
+    described = sagemaker.describe_endpoint(EndpointName=name)
+    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("Updating", plain)
+    described = settled(local_sagemaker, name)
+    assert (described["EndpointConfigName"], ask(local_sagemaker, name)) == (new, "new")
+    assert described["LastDeploymentConfig"]["BlueGreenUpdatePolicy"] == policy
+
+
+def test_no_request_fails_while_an_update_brings_variants_of_other_names(
+    local_sagemaker: LocalSageMaker, sagemaker: Any, create: Any, plain: str
+) -> None:
+    name = create(plain)
+    two = config(local_sagemaker, "first", "second")
+    policy = {
+        "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 1},
+        "TerminationWaitInSeconds": 0,
+    }
+    sagemaker.update_endpoint(
+        EndpointName=name, EndpointConfigName=two, DeploymentConfig={"BlueGreenUpdatePolicy": policy}
+    )
+    seen = set()
+    while sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Updating":
+        seen.add(ask(local_sagemaker, name))
+    assert seen <= {"plain", "first", "second"}
+    assert len(seen) > 1, "asked during the switch"
