@@ -86,14 +86,18 @@ class Walk:
         node.facts |= reading.code(tags, {})[0]
         if "FailureReason" in answer:
             node.notes.append(f"its last change failed; what follows is what is live: {answer['FailureReason']}")
+        if "PendingDeploymentSummary" in answer:
+            pending = answer["PendingDeploymentSummary"]["EndpointConfigName"]
+            node.notes.append(f"it is being moved to {pending}; what follows is what is live")
         live = {each["VariantName"]: each for each in answer.get("ProductionVariants", [])}
         config = self._follow(
             node, "EndpointConfig", answer["EndpointConfigName"], lambda found: self._config(found, live)
         )
         models = [each for each in config.walk() if each.kind == "Model"] if config else []
-        commits = {str(model.facts.get("commit", "no commit")) for model in models}
-        if "commit" in tags and commits and tags["commit"] not in commits:
-            node.problems.append(f"its tag says commit {tags['commit']}, but it serves {', '.join(sorted(commits))}")
+        for key in ("commit", "digest"):
+            served = {str(model.facts.get(key, "none")) for model in models}
+            if key in tags and served and tags[key] not in served:
+                node.problems.append(f"its tag says {key} {tags[key]}, but it serves {', '.join(sorted(served))}")
         return node
 
     def _config(self, answer: dict[str, Any], live: Mapping[str, Any] | None = None) -> Node:

@@ -55,39 +55,39 @@ class _Verifier:
         said = {
             "its metadata": node.facts.get("digest"),
             "its key": reading.digest_in(node.name),
-            f"the {title(parent)}" if parent else "": _digest_of(parent),
+            title(parent) if parent else "": _digest_of(parent),
         }
         node.checks += [Check(_BYTES, digest, who, text) for who, text in said.items() if text]
         for commit in node.children:
             with _as_problem(commit):
-                self._commit(commit, node)
+                self._commit(commit, node, parent)
 
-    def _commit(self, node: Node, package: Node) -> None:
+    def _commit(self, node: Node, package: Node, claimant: Node | None) -> None:
+        """Hold the manifests of a commit against what the model or the job says, and the package against them."""
         manifests = {uri: self._manifest(uri) for uri in node.facts.get("manifests") or []}
-        repo = node.facts.get("repo")
+        claims = claimant.facts if claimant and claimant.kind != "Manifest" else {}
+        repo = claims.get("repo")
         # Another repository, such as a fork, may have the same commit and share the package.
         fitting = {uri: each for uri, each in manifests.items() if not repo or reading.says(repo, each["repository"])}
         for uri, manifest in (fitting or manifests).items():
             name = uri.rpartition("/")[2]
-            node.checks.append(Check(f"the commit in {name}", manifest["commit"], "the tags", node.name))
-            for key, member in (("tree", "tree"), ("repo", "repository")):
-                said, found = node.facts.get(key), manifest[member]
-                if said:
-                    found = said if reading.says(said, found) else found
-                    node.checks.append(Check(f"the {member} in {name}", found, "the tags", said))
+            if claimant and claims.get("commit"):
+                node.checks += _held(manifest, claims, title(claimant))
+            else:
+                node.checks.append(Check("the commit in the manifest", manifest["commit"], "its key", node.name))
             expected = f"its {len(manifest['files'])} files"
             try:
                 check_manifest(manifest, self._file(package.name))
-                held = expected
+                found = expected
             except errors.BadParameter as error:
-                held = f"{error.value!r}, which {error.problem}"
-            node.checks.append(Check("what is in the package", held, name, expected))
+                found = f"another: {error.value!r} {error.problem}"
+            node.checks.append(Check("what is in the package", found, name, expected))
 
     def _archive(self, node: Node, parent: Node | None) -> None:
         if expected := _digest_of(parent):
             of = "the digest of the code put into it"
             node.checks.append(
-                Check(of, node.facts["package_digest"], f"the {title(parent)}" if parent else "", expected)
+                Check(of, node.facts["package_digest"], title(parent) if parent else "", expected)
             )
         code, rest = parted(members(self._file(node.name)), _CODE)
         package = next((each for each in (parent or node).children if each.kind == "Package"), None)
@@ -111,6 +111,14 @@ class _Verifier:
             self._files[uri] = self._stack.enter_context(_downloaded(self._store.read(uri)))
         self._files[uri].seek(0)
         return self._files[uri]
+
+
+def _held(manifest: dict[str, Any], claims: dict[str, Any], claimant: str) -> Iterator[Check]:
+    """Commit, tree and repository of a manifest against the tags of what runs the package."""
+    for key, member in (("commit", "commit"), ("tree", "tree"), ("repo", "repository")):
+        said, found = claims.get(key), str(manifest[member])
+        if said:  # a tag may be cut
+            yield Check(f"the {member} in the manifest", said if reading.says(said, found) else found, claimant, said)
 
 
 @contextmanager

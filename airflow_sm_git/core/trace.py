@@ -22,8 +22,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
-# Said again, and better, by the package and the commit below.
-_SAID_BELOW = frozenset({"tree", "repo", "package"})
+# What the text leaves out of resources: the package and the commit below say it.
+_SAID_BELOW = frozenset({"arn", "tree", "repo", "package", "digest", "model_data", "package_digest"})
+_RESOURCES = ("Endpoint", "EndpointConfig", "Model", "ModelData", "TrainingJob")
+_MAKER = ("dag", "run", "namespace", "owner", "lease_until")
 _TITLES = {
     "EndpointConfig": "endpoint configuration",
     "ModelData": "model data",
@@ -157,22 +159,33 @@ def _verdict(trace: Trace) -> str:
 def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
     yield f"{first}{title(node)}"
     margin = f"{rest}{'│  ' if node.children else '   '}"
-    for key, value in node.facts.items():
-        if value is not None and not (key in _SAID_BELOW and node.kind in ("TrainingJob", "Model", "Endpoint")):
-            text = ", ".join(value) if isinstance(value, list) else value
-            yield f"{margin}{key.replace('_', ' ')}: {text}"
-    yield from (f"{margin}note: {note}" for note in node.notes)
-    yield from (f"{margin}PROBLEM: {problem}" for problem in node.problems)
-    yield from (f"{margin}{_check_line(check)}" for check in node.checks)
+    yield from (f"{margin}{line}" for line in _said(node))
     for child in node.children:
         is_last = child is node.children[-1]
         yield from _lines(child, f"{rest}{'└─ ' if is_last else '├─ '}", f"{rest}{'   ' if is_last else '│  '}")
 
 
+def _said(node: Node) -> Iterator[str]:
+    facts = {key: value for key, value in node.facts.items() if value is not None}
+    made_by = [f"{_words(key)} {facts.pop(key)}" for key in _MAKER if key in facts]
+    if made_by:
+        yield f"made by: {', '.join(made_by)}"
+    for key, value in facts.items():
+        if not (key in _SAID_BELOW and node.kind in _RESOURCES):
+            yield f"{_words(key)}: {', '.join(value) if isinstance(value, list) else value}"
+    yield from (f"note: {note}" for note in node.notes)
+    yield from (f"PROBLEM: {problem}" for problem in node.problems)
+    yield from (_check_line(check) for check in node.checks)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
 def _check_line(check: Check) -> str:
     if check.ok:
-        return f"equal: {check.of} and {check.against}: {check.found}"
-    return f"DIFFERENT: {check.of} is {check.found}, {check.against} says {check.expected}"
+        return f"verified: {check.of}, against {check.against}"
+    return f"DIFFERENT: {check.of} is {check.found}; {check.against} says {check.expected}"
 
 
 def title(node: Node) -> str:
