@@ -35,11 +35,20 @@ try:
 except ImportError:  # before 3.1
     from airflow.hooks.base import BaseHook  # type: ignore[no-redef, assignment, attr-defined, unused-ignore]
 
+try:
+    from airflow.sdk import RetryPolicy
+except ImportError:  # before 3.3, which asks no policy
+
+    class RetryPolicy:  # type: ignore[no-redef, unused-ignore]
+        """Stands where Airflow has none."""
+
+
 __all__ = [
     "AirflowFailException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "BaseHook",
+    "RetryPolicy",
     "conf",
     "mask_secret",
 ]

@@ -10,6 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_sm_git.clients.sagemaker import SageMakerClient, translate
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.attempts import Attempt
+from airflow_sm_git.core.console import console_url
+from airflow_sm_git.core.failures import exit_code, training_failure, was_spot
 from airflow_sm_git.core.names import TAG_PREFIX, TaskKey, attempt_of, read_tags
 from airflow_sm_git.core.status import Phase
 
@@ -126,9 +128,16 @@ def failure(client: SageMakerClient, job: dict[str, Any], result: Phase, lines: 
     """
     name, reason = job["TrainingJobName"], job.get("FailureReason", "")
     tail = "" if lines and lines[-1].strip() in reason else quoted(lines)
+    tail += f"\nIts page: {console_url(client.region, 'jobs', name)}"
     if result is Phase.FAILED:
-        return errors.TrainingFailed(
-            f"Training job {name!r} failed: {reason}{tail}", "Correct the script or its inputs."
+        kind, remedy = training_failure(job)
+        code = exit_code(reason)
+        how = "" if code is None else f" with exit code {code}"
+        return kind(f"Training job {name!r} failed{how}: {reason or 'no reason was given.'}{tail}", remedy)
+    if was_spot(job):
+        remedy = "Try again; checkpoint_s3_uri lets the script go on where it was, max_wait gives it more time."
+        return errors.SpotInterrupted(
+            f"Training job {name!r} lost its spot capacity and did not get it back in time.{tail}", remedy
         )
     if job.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"):
         return errors.TrainingTimedOut(

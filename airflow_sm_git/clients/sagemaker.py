@@ -29,6 +29,7 @@ from botocore.exceptions import (
 from botocore.validate import ParamValidator
 
 from airflow_sm_git.core import errors
+from airflow_sm_git.core.failures import denied_remedy, quota_frees
 from airflow_sm_git.core.status import ENDPOINT, TRAINING_JOB, Phase, phase
 
 _CODES: dict[type[errors.AwsError], str] = {
@@ -64,13 +65,13 @@ _NO_CREDENTIALS = (
     ProfileNotFound,
 )
 _REMEDIES: dict[type[errors.AwsError], str] = {
-    errors.AccessDenied: "Check the AWS connection's credentials, and that its role allows the action.",
     errors.Throttled: "Try again; raise check_interval if it happens often.",
     errors.ServiceFault: "Try again.",
     errors.NotFound: "Check the name and the region.",
     errors.NameInUse: "Choose another name, or remove what has it.",
     errors.LimitExceeded: "Ask AWS for a higher quota, or use a smaller instance_type or instance_count.",
 }
+_CREDENTIALS = "Check the AWS connection's credentials."
 
 
 def translate(error: Exception, operation: str, resource: str = "") -> errors.SmGitError:
@@ -87,7 +88,11 @@ def translate(error: Exception, operation: str, resource: str = "") -> errors.Sm
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind = _kind(code, message, status)
     what = f"{operation}{on} was refused with {code}: {message}"
-    return kind(what, _REMEDIES.get(kind, ""), code=code, operation=operation)
+    if kind is errors.LimitExceeded:
+        remedy = _REMEDIES[kind]
+        return errors.LimitExceeded(what, remedy, code=code, operation=operation, free_later=quota_frees(message))
+    remedy = denied_remedy(message, operation) if kind is errors.AccessDenied else _REMEDIES.get(kind, "")
+    return kind(what, remedy, code=code, operation=operation)
 
 
 def _unanswered(error: Exception, operation: str, on: str) -> errors.AwsError:
@@ -97,7 +102,7 @@ def _unanswered(error: Exception, operation: str, on: str) -> errors.AwsError:
         return errors.ServiceFault(f"{operation}{on} got no answer: {said}.", remedy, operation=operation)
     what = f"{operation}{on} could not be sent: {said}."
     if isinstance(error, _NO_CREDENTIALS):
-        return errors.AccessDenied(what, _REMEDIES[errors.AccessDenied], operation=operation)
+        return errors.AccessDenied(what, _CREDENTIALS, operation=operation)
     return errors.AwsError(what, "Check the AWS connection's region, endpoint_url and extra.", operation=operation)
 
 
@@ -210,12 +215,20 @@ class SageMakerClient:
         return True
 
     def wait(
-        self, kind: str, name: str, *, check_interval: float, deadline: float, clock: Callable[[], float] = time.time
+        self,
+        kind: str,
+        name: str,
+        *,
+        check_interval: float,
+        deadline: float,
+        clock: Callable[[], float] = time.time,
+        each: Callable[[], object] = lambda: None,
     ) -> tuple[dict[str, Any] | None, Phase]:
         """Describe a training job or endpoint until it has ended, is gone, or the deadline has passed.
 
         :param check_interval: seconds between two looks.
         :param deadline: on the clock's scale (seconds since 1970).
+        :param each: called after each look that found it running.
         :return: the last answer and its phase; `Phase.RUNNING` says that the deadline has passed.
         """
         while True:
@@ -223,6 +236,7 @@ class SageMakerClient:
             now = Phase.GONE if answer is None else status_phase(kind, answer[f"{kind}Status"])
             if now.ended or clock() >= deadline:
                 return answer, now
+            each()
             self._sleep(max(0.0, min(check_interval, deadline - clock())))
 
 

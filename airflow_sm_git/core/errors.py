@@ -20,7 +20,12 @@
     │   ├── NameInUse
     │   └── LimitExceeded
     ├── TrainingError
-    │   ├── TrainingFailed
+    │   ├── TrainingFailed            its script failed, or SageMaker did
+    │   │   ├── OutOfCapacity         worth another try, later
+    │   │   ├── SpotInterrupted       worth another try
+    │   │   ├── RoleDenied            the execution role may not do what the job needs
+    │   │   ├── ImageMissing
+    │   │   └── DataMissing
     │   ├── TrainingStopped           somebody else stopped it
     │   └── TrainingTimedOut
     ├── DeployError
@@ -44,10 +49,12 @@ class SmGitError(Exception):
     :param what: one sentence: what failed, on which resource, for which reason.
     :param remedy: one sentence: what the reader can do about it. May be empty.
 
-    ``retryable`` tells whether Airflow's retries may help; without it a task fails at once.
+    ``retryable`` tells whether Airflow's retries may help; without it a task fails at once. ``retry_after`` says how
+    many seconds to wait before that, where sooner is no use.
     """
 
     retryable = False
+    retry_after: float | None = None
 
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(what, remedy)
@@ -151,7 +158,18 @@ class NameInUse(AwsError):
 
 
 class LimitExceeded(AwsError):
-    """A quota of the account is used up."""
+    """A quota of the account is used up.
+
+    :param free_later: whether others use it, so that it may be free later.
+    """
+
+    retry_after = 600.0
+
+    def __init__(
+        self, what: str, remedy: str = "", *, code: str = "", operation: str = "", free_later: bool = False
+    ) -> None:
+        super().__init__(what, remedy, code=code, operation=operation)
+        self.retryable = free_later
 
 
 class TrainingError(SmGitError):
@@ -162,6 +180,34 @@ class TrainingFailed(TrainingError):
     """The job ended as Failed."""
 
     retryable = True
+
+
+class OutOfCapacity(TrainingFailed):
+    """AWS had no instance of the type."""
+
+    retry_after = 600.0
+
+
+class SpotInterrupted(TrainingFailed):
+    """Spot capacity was taken away, and not given back in time."""
+
+
+class RoleDenied(TrainingFailed):
+    """The execution role cannot be assumed, or may not do what the job needs."""
+
+    retryable = False
+
+
+class ImageMissing(TrainingFailed):
+    """The image is not there, or cannot be pulled."""
+
+    retryable = False
+
+
+class DataMissing(TrainingFailed):
+    """What a channel names is not there."""
+
+    retryable = False
 
 
 class TrainingStopped(TrainingError):

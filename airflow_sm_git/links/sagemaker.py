@@ -6,9 +6,10 @@ A link is pushed under its `xcom_key` while the task runs, so that it is there b
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
+
+from airflow_sm_git.core.console import console_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,8 +34,7 @@ class _ConsoleLink(BaseOperatorLink):
     @classmethod
     def persist(cls, context: Context, region: str, name: str) -> None:
         """Push the link of a resource."""
-        url = f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/{cls.page}/{quote(name)}"
-        context["ti"].xcom_push(key=cls.key, value=url)
+        context["ti"].xcom_push(key=cls.key, value=console_url(region, cls.page, name))
 
 
 class TrainingJobLink(_ConsoleLink):

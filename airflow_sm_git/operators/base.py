@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
+from airflow_sm_git.operators.retries import ErrorRetryPolicy
 from airflow_sm_git.operators.secrets import guarded, refuse_mapped
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class AwsOperator(Connected, SmGitOperator):
         botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if hasattr(BaseOperator, "retry_policy"):  # Airflow 3.3
+            kwargs.setdefault("retry_policy", ErrorRetryPolicy())
         super().__init__(**kwargs)
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -171,6 +174,15 @@ def final_errors(context: Context) -> Iterator[None]:
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
+
+
+def mask(secrets: list[str]) -> list[str]:
+    """Let Airflow's logs show none of some texts; returns them."""
+    from airflow_sm_git.compat import mask_secret
+
+    for secret in secrets:
+        mask_secret(secret)
+    return secrets
 
 
 def is_deferrable(deferrable: bool | None) -> bool:

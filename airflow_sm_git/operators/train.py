@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob
+from airflow_sm_git.core.sensitive import sensitive_values
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
 from airflow_sm_git.links.sagemaker import TrainingJobLink
-from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
-from airflow_sm_git.operators.values import as_text_mapping, seconds
+from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, mask, task_key
+from airflow_sm_git.operators.values import as_mapping, as_text_mapping, seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_sm_git.clients.job_log import Position
     from airflow_sm_git.clients.sagemaker import SageMakerClient
     from airflow_sm_git.core.training import TrainSpec
 
@@ -64,8 +68,8 @@ class TrainOperator(AwsOperator):
     :param wait_for_completion: wait for the job's end; else its record is returned as submitted.
     :param check_interval: how often to look.
     :param wait_timeout: how long to wait in all, deferred time included; then the job is stopped. None for an hour
-        more than the job itself may take.
-    :param print_log: print the job's log when it has ended.
+        more than the job itself may take. ``execution_timeout`` counts deferred time too.
+    :param print_log: print the job's log while it runs, deferred too, each line once and 20,000 at most.
     :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
     :param cancel_on_kill: stop the job when the task is killed.
     :return: a `TrainingJob` record.
@@ -197,6 +201,8 @@ class TrainOperator(AwsOperator):
         self.cancel_on_kill = cancel_on_kill
         self._job_name: str | None = None
         self._killed = False
+        self._log_position: Position | None = None
+        self._log_is_readable = True
 
     def run(self, context: Context) -> TrainingJob:
         """Submit, or find what an earlier try submitted, and wait."""
@@ -204,6 +210,7 @@ class TrainOperator(AwsOperator):
 
         client = self.aws().sagemaker()
         spec = train_spec(self, client.region)
+        self._mask()
         deadline = datetime.now(UTC) + timedelta(seconds=self._patience(spec))
         name, attached = self._submit(context, client, spec, deadline)
         self._job_name = name
@@ -224,8 +231,10 @@ class TrainOperator(AwsOperator):
             if self.is_of_earlier_try(context, event):
                 return self.run(context)
             self.note_trouble(event)
+            self._mask()
             memo = event["memo"]
             deadline = datetime.fromisoformat(memo["deadline"])
+            self._log_position = memo.get("log")
             return self._finish(context, self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
 
     def on_kill(self) -> None:
@@ -237,10 +246,17 @@ class TrainOperator(AwsOperator):
             self.log.info("The task was killed: stopping training job %s", self._job_name)
             stop_job(self.aws().sagemaker(), self._job_name, "killed")
 
+    def _mask(self) -> list[str]:
+        """Let no log show what the job is given in secret, should the script print it."""
+        given = [as_mapping(name, getattr(self, name)) for name in ("environment", "hyperparameters")]
+        return mask(sensitive_values(*given))
+
     def _patience(self, spec: TrainSpec) -> float:
+        """Seconds to wait in all; Airflow does not count deferred time into ``execution_timeout``, so it is done here."""
+        given = self.execution_timeout.total_seconds() if self.execution_timeout else inf
         if self.wait_timeout not in (None, ""):
-            return seconds("wait_timeout", self.wait_timeout)
-        return (spec.max_wait or spec.max_run) + (spec.max_pending or 0) + 3600.0
+            return min(given, seconds("wait_timeout", self.wait_timeout))
+        return min(given, (spec.max_wait or spec.max_run) + (spec.max_pending or 0) + 3600.0)
 
     def _submit(
         self, context: Context, client: SageMakerClient, spec: TrainSpec, deadline: datetime
@@ -269,13 +285,16 @@ class TrainOperator(AwsOperator):
             check_interval=seconds("check_interval", self.check_interval),
             memo={"name": name, "deadline": iso(deadline), "attached": attached, "try": context["ti"].try_number},
             cancel_on_kill=self.cancel_on_kill,
+            print_log=self.print_log,
+            has_secrets=bool(self._mask()),
             **self.connection(),
         )
         self.defer(trigger=trigger, method_name="resume")
 
     def _wait(self, client: SageMakerClient, name: str, deadline: datetime) -> tuple[dict[str, Any] | None, Phase]:
         interval = seconds("check_interval", self.check_interval)
-        return client.wait("TrainingJob", name, check_interval=interval, deadline=deadline.timestamp())
+        each = partial(self._show_log, name)
+        return client.wait("TrainingJob", name, check_interval=interval, deadline=deadline.timestamp(), each=each)
 
     def _finish(
         self, context: Context, client: SageMakerClient, name: str, deadline: datetime, attached: bool
@@ -291,23 +310,36 @@ class TrainOperator(AwsOperator):
             )
         if job is None:
             raise errors.TrainingFailed(f"Training job {name!r} is gone.", "Clear the task to train again.")
-        failed = result is not Phase.SUCCEEDED
-        lines = self._log_of(name) if self.print_log or failed else []
-        for line in lines if self.print_log else []:
-            self.log.info("[%s] %s", name, line)
-        if failed:
+        self._show_log(name, whole=True)
+        if result is not Phase.SUCCEEDED:
             context["ti"].xcom_push(key="return_value", value=self._record(client, job, attached))  # for the report
-            raise failure(client, job, result, lines)
+            raise failure(client, job, result, self._last_lines(name))
         return self._record(client, job, attached)
 
-    def _log_of(self, name: str) -> list[str]:
-        """The job's log; a job does not fail for a log that cannot be read."""
+    def _show_log(self, name: str, whole: bool = False) -> None:
+        """Print what the job has written since; a job does not fail for a log that cannot be read."""
+        from airflow_sm_git.clients.job_log import beginning, read_on
+        from airflow_sm_git.task_log import show
+
+        if not self.print_log or not self._log_is_readable:
+            return
+        try:
+            position = self._log_position or beginning()
+            lines, self._log_position = read_on(self.aws().logs(), name, position, whole=whole)
+        except errors.SmGitError as error:
+            if whole or not error.retryable:
+                self.log.warning("The log of training job %s cannot be read: %s", name, error)
+                self._log_is_readable = False
+        else:
+            show(lines)
+
+    def _last_lines(self, name: str) -> list[str]:
         from airflow_sm_git.clients.jobs import read_log
 
         try:
-            return read_log(self.aws().logs(), name)
+            return read_log(self.aws().logs(), name, limit=20)
         except errors.SmGitError as error:
-            self.log.warning("The log of training job %s cannot be read: %s", name, error)
+            self.log.warning("The end of the log of training job %s cannot be read: %s", name, error)
             return []
 
     def _record(self, client: SageMakerClient, job: dict[str, Any], attached: bool) -> TrainingJob:

@@ -81,10 +81,14 @@ class StatusTrigger(BaseTrigger):
                 deadline=datetime.fromisoformat(self.deadline),
             )
         except SmGitError as error:
-            yield TriggerEvent({"phase": Phase.RUNNING.value, "error": str(error), "memo": self.memo})
+            yield TriggerEvent({"phase": Phase.RUNNING.value, "error": str(error), "memo": self.told()})
         else:
             self.log.info("%s %s: %s", self.kind, self.name, phase.value)
-            yield TriggerEvent({"phase": phase.value, "error": None, "memo": self.memo})
+            yield TriggerEvent({"phase": phase.value, "error": None, "memo": self.told()})
+
+    def told(self) -> dict[str, Any]:
+        """The memo as the event brings it."""
+        return self.memo
 
     def _connection(self) -> dict[str, Any]:
         return {

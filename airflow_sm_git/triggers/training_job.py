@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_sm_git.core.errors import SmGitError
+from airflow_sm_git.core.sensitive import sensitive_values
 from airflow_sm_git.triggers.base import StatusTrigger
 
+if TYPE_CHECKING:
+    from airflow_sm_git.clients.job_log import Position
+
+LEAST_SECONDS = 1.0  # between two looks at one job's log
 ASK_SECONDS = 10.0  # for Airflow's answer; a triggerer that shuts down gives none
 STOP_SECONDS = 20.0
 _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "deleted"})
@@ -20,25 +26,40 @@ class TrainingJobTrigger(StatusTrigger):
 
     :param cancel_on_kill: stop the job when somebody ends the waiting task: marks it or its run, deletes the run, or
         lets the run time out.
+    :param print_log: print the job's log meanwhile; the event's memo tells under ``log`` how far
+        (`clients.job_log.Position`).
+    :param has_secrets: the job was given secrets, which the log must not show: ask for them.
     """
 
     kind = "TrainingJob"
 
-    def __init__(self, *args: Any, cancel_on_kill: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        cancel_on_kill: bool = True,
+        print_log: bool = False,
+        has_secrets: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.cancel_on_kill = cancel_on_kill
+        self.print_log = print_log
+        self.has_secrets = has_secrets
+        self._position: Position | None = self.memo.get("log")
         self._asked = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as the database keeps it."""
         path, kwargs = super().serialize()
-        return path, {**kwargs, "cancel_on_kill": self.cancel_on_kill}
+        own = {"cancel_on_kill": self.cancel_on_kill, "print_log": self.print_log, "has_secrets": self.has_secrets}
+        return path, {**kwargs, **own}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then tell once; when cancelled, see whether the job still has somebody who wants it.
 
         Before Airflow 3.3 this is the only word of a cancelled wait that a trigger gets.
         """
+        follower = asyncio.create_task(self._follow()) if self.print_log else None
         try:
             async for event in super().run():
                 yield event
@@ -46,6 +67,52 @@ class TrainingJobTrigger(StatusTrigger):
             if self.task_instance is not None:
                 await self.on_kill()
             raise
+        finally:
+            if follower is not None:
+                follower.cancel()
+
+    def told(self) -> dict[str, Any]:
+        """The memo, with how far the log has been printed."""
+        return {**self.memo, "log": self._position} if self.print_log else self.memo
+
+    async def _follow(self) -> None:
+        """Print the job's log as it grows. The task that resumes prints the rest."""
+        from airflow_sm_git.clients.job_log import beginning, shared_reader
+        from airflow_sm_git.task_log import show
+
+        reader = shared_reader(repr(sorted(self._connection().items())), self._logs)
+        hidden = not self.has_secrets
+        while True:
+            try:
+                hidden = hidden or await self._hide()
+                lines, position = await reader.read(self.name, self._position or beginning())
+            except SmGitError as error:
+                if not error.retryable:
+                    self.log.warning("The log of %s cannot be read while it runs: %s", self.name, error)
+                    return
+            else:
+                show(lines)
+                self._position = position
+            await asyncio.sleep(max(self.check_interval, LEAST_SECONDS))
+
+    async def _hide(self) -> bool:
+        """Let no log show what the job was given in secret."""
+        from airflow_sm_git.clients.threads import READING, in_thread
+        from airflow_sm_git.compat import mask_secret
+        from airflow_sm_git.hooks.aws import AwsHook
+
+        def hide() -> None:
+            job = AwsHook(**self._connection()).sagemaker().describe("TrainingJob", self.name) or {}
+            for secret in sensitive_values(job.get("Environment"), job.get("HyperParameters")):
+                mask_secret(secret)
+
+        await in_thread(hide, READING)
+        return True
+
+    def _logs(self) -> Any:
+        from airflow_sm_git.hooks.aws import AwsHook
+
+        return AwsHook(**self._connection()).logs()
 
     async def on_kill(self) -> None:
         """Stop the job, if nobody waits for it any more.

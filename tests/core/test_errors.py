@@ -15,6 +15,8 @@ RETRYABLE = {
     "Throttled",
     "ServiceFault",
     "TrainingFailed",
+    "OutOfCapacity",
+    "SpotInterrupted",
     "TrainingTimedOut",
     "DeployFailed",
     "DeployTimedOut",

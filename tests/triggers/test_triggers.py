@@ -44,7 +44,7 @@ def events(triggers: Sequence[Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", [TrainingJobTrigger, EndpointTrigger])
 def test_a_trigger_is_the_same_after_the_database(kind: type) -> None:
     connection = {"aws_conn_id": "a", "region_name": "b", "verify": "c", "botocore_config": {"d": 1}}
-    more = {"cancel_on_kill": False} if kind is TrainingJobTrigger else {}
+    more = {"cancel_on_kill": False, "print_log": True, "has_secrets": True} if kind is TrainingJobTrigger else {}
     given = {"name": "n", **times(), "check_interval": 7.0, "memo": {"e": 2}, **connection, **more}
     path, kwargs = kind(**given).serialize()
     assert kwargs == given
