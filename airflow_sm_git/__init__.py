@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_sm_git.operators.package_source import PackageSourceOperator as PackageSourceOperator
     from airflow_sm_git.operators.predict import PredictOperator as PredictOperator
     from airflow_sm_git.operators.report import ReportOperator as ReportOperator
+    from airflow_sm_git.operators.sweep import SweepOperator as SweepOperator
     from airflow_sm_git.operators.teardown import TeardownOperator as TeardownOperator
     from airflow_sm_git.operators.train import TrainOperator as TrainOperator
     from airflow_sm_git.sensors.endpoint import EndpointSensor as EndpointSensor
@@ -34,6 +35,7 @@ _HOMES = {
     "PackageSourceOperator": "operators.package_source",
     "PredictOperator": "operators.predict",
     "ReportOperator": "operators.report",
+    "SweepOperator": "operators.sweep",
     "TeardownOperator": "operators.teardown",
     "TrainOperator": "operators.train",
     "TrainingJobSensor": "sensors.training_job",
