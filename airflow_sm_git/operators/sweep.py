@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
 from airflow_sm_git.operators.base import AwsOperator
-from airflow_sm_git.operators.values import as_bool, given, read, seconds
+from airflow_sm_git.operators.values import as_bool, given, seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -97,12 +97,12 @@ class SweepOperator(AwsOperator):
 def _age(value: Any) -> timedelta | None:
     from airflow_sm_git.core.lease import duration
 
-    value = read(value)
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        return duration("older_than", value)
-    return timedelta(seconds=seconds("older_than", value))
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()  # strictly: a mistake here would delete too much
+    return None if text in ("", "None") else duration("older_than", text)
 
 
 def _run_state(ti: Any) -> Callable[[str, str], str]:
