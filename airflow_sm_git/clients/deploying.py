@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient
-from airflow_sm_git.clients.versions import drop_old_versions
+from airflow_sm_git.clients.versions import SERVED, drop_old_versions
 from airflow_sm_git.core import errors, rollout
 from airflow_sm_git.core.deployment import DeployRequests
-from airflow_sm_git.core.names import TAG_PREFIX
+from airflow_sm_git.core.names import TAG_PREFIX, make_tags, read_tags
 from airflow_sm_git.core.rollout import Asked, EndpointAction
 
 TRIES = 10
@@ -83,14 +83,21 @@ class Deployment:
         self._client.call("AddTags", ResourceArn=arn, Tags=self._requests.endpoint["Tags"])
         if keep is None:
             return
-        lease = f"{TAG_PREFIX}lease-until"  # of the time when it was a run's own, if it ever was
-        self._client.call("DeleteTags", ResourceArn=arn, TagKeys=[lease])
-        live = (self.config, self._requests.model["ModelName"])
-        dropped = drop_old_versions(self._client, self.name, live, namespace, keep=keep)
+        lease = "lease-until"  # of the time when it was a run's own, if it ever was
+        if lease in read_tags(self._client.tags(arn)):
+            self._client.call("DeleteTags", ResourceArn=arn, TagKeys=[f"{TAG_PREFIX}{lease}"])
+        if config := self._client.describe("EndpointConfig", self.config):
+            since = make_tags({SERVED: endpoint["LastModifiedTime"].isoformat()})
+            self._client.call("AddTags", ResourceArn=config["EndpointConfigArn"], Tags=since)
+        now = self._client.describe("Endpoint", self.name) or endpoint
+        coming = now.get("PendingDeploymentSummary", {}).get("EndpointConfigName", self.config)
+        in_use = {self.config, now["EndpointConfigName"], coming}
+        dropped = drop_old_versions(self._client, self.name, in_use, namespace, keep=keep)
         self._log("Dropped old versions: %s", ", ".join(dropped) or "none")
 
     def _parts(self) -> list[tuple[str, dict[str, Any]]]:
-        return [("Model", self._requests.model), ("EndpointConfig", self._requests.endpoint_config)]
+        models = [("Model", request) for request in self._requests.models]
+        return [*models, ("EndpointConfig", self._requests.endpoint_config)]
 
     def _validate(self) -> None:
         self._client.validate("CreateEndpoint", self._requests.endpoint)
@@ -99,7 +106,17 @@ class Deployment:
             self._client.validate(f"Create{kind}", request)
 
     def _create_parts(self) -> None:
-        """Create models and configuration; named after their content, existing ones are the right ones."""
+        """Create models and configuration; named after their content, existing ones are the right ones.
+
+        A second time, if another deploy has dropped a new model as one that no configuration needs.
+        """
+        try:
+            self._create_missing()
+        except errors.NotFound as error:
+            self._log("Another one has deleted what is needed, so it is made again: %s", error)
+            self._create_missing()
+
+    def _create_missing(self) -> None:
         for kind, request in self._parts():
             if self._client.describe(kind, request[f"{kind}Name"]) is None:
                 try:

@@ -6,7 +6,7 @@ contract of the SageMaker Python SDK 2.257 (``SAGEMAKER_PROGRAM``, …).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,9 @@ class DeploySpec:
 
     :param model_data: S3 URI of the model.tar.gz to serve; under ``hosting="repack"`` the repacked one.
     :param package: the hosting code, or None for a model that brings its own.
+    :param variants: what several production variants serve and on what, each with its own ``variant_name``; of each
+        only what belongs to a model or a variant counts. Empty: the one variant that the spec itself describes.
+    :param deployment_config: UpdateEndpoint's ``DeploymentConfig``.
     :param config_overrides: by API action, such as ``{"CreateEndpointConfig": {…}}``.
     """
 
@@ -54,41 +57,73 @@ class DeploySpec:
     enable_network_isolation: bool = False
     subnets: Sequence[str] = ()
     security_group_ids: Sequence[str] = ()
+    variants: Sequence[DeploySpec] = ()
+    deployment_config: Mapping[str, Any] = field(default_factory=dict)
     config_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DeployRequests:
-    """The requests of one deployment, complete with names and tags."""
+    """The requests of one deployment, complete with names and tags; ``models`` in the order of the variants."""
 
-    model: dict[str, Any]
+    models: list[dict[str, Any]]
     endpoint_config: dict[str, Any]
     endpoint: dict[str, Any]
     update: dict[str, Any]
 
+    @property
+    def model(self) -> dict[str, Any]:
+        """The first variant's model."""
+        return self.models[0]
 
-def deploy_requests(spec: DeploySpec, tags: list[dict[str, str]]) -> DeployRequests:
-    """Build the three Create requests and the Update request.
 
-    Model and configuration are immutable and named after their content, so that a repeated deploy finds them.
+Tags = list[dict[str, str]]
 
+
+def deploy_requests(
+    spec: DeploySpec, tags: Tags, model_tags: Callable[[Package | None], Tags] | None = None
+) -> DeployRequests:
+    """Build the Create requests and the Update request.
+
+    Models and configuration are immutable and named after their content, so that a repeated deploy finds them.
+
+    :param model_tags: the tags of a model that runs a package, where variants run different ones; None for `tags`.
     :raises BadParameter: a value that SageMaker would refuse, or that contradicts another.
     """
-    _check(spec)
     overrides = spec.config_overrides
     for action, each in overrides.items():
+        check_choice("config_overrides", action, _OPERATIONS)
         refuse_names(each, ("ModelName", "EndpointConfigName", "EndpointName"), f"config_overrides[{action!r}]")
-    model = deep_merge(pruned(_model(spec)), overrides.get("CreateModel", {}))
-    named_model = {"ModelName": content_name(spec.endpoint_name, model), **model}
-    config = _with_overrides(pruned(_config(spec, named_model["ModelName"])), overrides.get("CreateEndpointConfig", {}))
+    variants = _variants(spec)
+    models: dict[str, dict[str, Any]] = {}
+    live = []
+    for variant in variants:
+        _check(variant)
+        model = deep_merge(pruned(_model(variant)), overrides.get("CreateModel", {}))
+        name = content_name(spec.endpoint_name, model)
+        models.setdefault(
+            name, _tagged({"ModelName": name, **model}, (model_tags or (lambda _: tags))(variant.package))
+        )
+        live.append(_variant(variant, name))
+    drawn = pruned({"ProductionVariants": live, "KmsKeyId": spec.volume_kms_key})
+    config = _with_overrides(drawn, overrides.get("CreateEndpointConfig", {}))
     named_config = {"EndpointConfigName": content_name(spec.endpoint_name, config), **config}
     endpoint = {"EndpointName": spec.endpoint_name, "EndpointConfigName": named_config["EndpointConfigName"]}
+    update = pruned({**endpoint, "DeploymentConfig": spec.deployment_config})
     return DeployRequests(
-        model=_tagged(named_model, tags),
+        models=list(models.values()),
         endpoint_config=_tagged(named_config, tags),
         endpoint=_tagged(deep_merge(endpoint, overrides.get("CreateEndpoint", {})), tags),
-        update=deep_merge(endpoint, overrides.get("UpdateEndpoint", {})),
+        update=deep_merge(update, overrides.get("UpdateEndpoint", {})),
     )
+
+
+def _variants(spec: DeploySpec) -> Sequence[DeploySpec]:
+    names = [variant.variant_name for variant in spec.variants]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadParameter("variants", name, "is the name of two variants", "Give each its own variant_name.")
+    return spec.variants or (spec,)
 
 
 def program(spec: DeploySpec) -> str | None:
@@ -134,22 +169,23 @@ def _environment(spec: DeploySpec) -> dict[str, str]:
     return environment
 
 
-def _config(spec: DeploySpec, model_name: str) -> dict[str, Any]:
-    variant = {
-        "VariantName": spec.variant_name,
-        "ModelName": model_name,
-        "InstanceType": spec.instance_type,
-        "InitialInstanceCount": spec.initial_instance_count,
-        "InitialVariantWeight": spec.initial_weight,
-        "VolumeSizeInGB": spec.volume_size,
-        "ModelDataDownloadTimeoutInSeconds": spec.model_data_download_timeout,
-        "ContainerStartupHealthCheckTimeoutInSeconds": spec.container_startup_health_check_timeout,
-    }
-    return {"ProductionVariants": [pruned(variant)], "KmsKeyId": spec.volume_kms_key}
+def _variant(spec: DeploySpec, model_name: str) -> dict[str, Any]:
+    return pruned(
+        {
+            "VariantName": spec.variant_name,
+            "ModelName": model_name,
+            "InstanceType": spec.instance_type,
+            "InitialInstanceCount": spec.initial_instance_count,
+            "InitialVariantWeight": spec.initial_weight,
+            "VolumeSizeInGB": spec.volume_size,
+            "ModelDataDownloadTimeoutInSeconds": spec.model_data_download_timeout,
+            "ContainerStartupHealthCheckTimeoutInSeconds": spec.container_startup_health_check_timeout,
+        }
+    )
 
 
 def _with_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Production variants are merged one by one: by name, else by their place; further ones serve the same model."""
+    """Production variants are merged one by one: by name, else by their place; further ones serve the first's model."""
     if not overrides.get("ProductionVariants"):
         return deep_merge(config, overrides)
     rest = {key: value for key, value in overrides.items() if key != "ProductionVariants"}
@@ -171,7 +207,7 @@ def _check(spec: DeploySpec) -> None:
     check_instance_type("instance_type", spec.instance_type)
     check_positive("initial_instance_count", spec.initial_instance_count)
     check_choice("hosting", spec.hosting, HOSTING)
-    for operation in spec.config_overrides:
-        check_choice("config_overrides", operation, _OPERATIONS)
+    if spec.initial_weight < 0:
+        raise BadParameter("initial_weight", spec.initial_weight, "is negative", "Give a share, such as 0.5.")
     if bool(spec.subnets) != bool(spec.security_group_ids):
         raise BadParameter("subnets", list(spec.subnets), "a VPC needs subnets and security_group_ids", "Give both.")

@@ -43,6 +43,11 @@ class DeployOperator(AwsOperator):
     :param initial_instance_count: how many.
     :param initial_weight: the variant's share of the traffic.
     :param variant_name: the production variant's name.
+    :param variants: several production variants, such as two models that share the traffic: a list of dicts, each with
+        a ``variant_name`` and those of ``training_job``, ``model_data``, ``package``, ``entry_point``, ``hosting``,
+        ``image_uri``, ``environment``, ``instance_type``, ``initial_instance_count``, ``initial_weight``,
+        ``volume_size``, ``model_server_workers``, ``container_log_level`` and the two timeouts that differ from the
+        operator's own. The record and the endpoint's tags tell of the operator's own package, else of the first's.
     :param volume_size: GiB of each instance's volume.
     :param volume_kms_key: KMS key of the endpoint's volumes.
     :param model_data_download_timeout: how long loading the model may take; seconds or timedelta.
@@ -55,8 +60,10 @@ class DeployOperator(AwsOperator):
     :param tags: further tags, as a dict.
     :param s3_uri_prefix: where repacked models go; None for the setting.
     :param keep_versions: standing endpoints: how many configurations and models to keep, the live one included.
+    :param deployment_config: UpdateEndpoint's ``DeploymentConfig``: how an update shifts the traffic, and which alarms
+        roll it back. A first deployment has no traffic to shift, so CreateEndpoint does not get it.
     :param config_overrides: laid over the requests last, by API action, such as ``{"CreateEndpointConfig": {…}}``.
-    :param wait_for_completion: wait until the endpoint serves the configuration.
+    :param wait_for_completion: wait until the endpoint serves the configuration, the end of its rollout included.
     :param check_interval: how often to look.
     :param wait_timeout: how long to wait in all, deferred time included.
     :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
@@ -77,6 +84,7 @@ class DeployOperator(AwsOperator):
         "initial_instance_count",
         "initial_weight",
         "variant_name",
+        "variants",
         "volume_size",
         "volume_kms_key",
         "model_data_download_timeout",
@@ -90,6 +98,7 @@ class DeployOperator(AwsOperator):
         "tags",
         "s3_uri_prefix",
         "keep_versions",
+        "deployment_config",
         "config_overrides",
         "wait_timeout",
         *AwsOperator.template_fields,
@@ -112,6 +121,7 @@ class DeployOperator(AwsOperator):
         initial_instance_count: int = 1,
         initial_weight: float = 1.0,
         variant_name: str = "AllTraffic",
+        variants: Sequence[Mapping[str, Any]] | str = (),
         volume_size: int | None = None,
         volume_kms_key: str | None = None,
         model_data_download_timeout: float | timedelta | None = None,
@@ -125,6 +135,7 @@ class DeployOperator(AwsOperator):
         tags: Mapping[str, str] | None = None,
         s3_uri_prefix: str | None = None,
         keep_versions: int = 2,
+        deployment_config: Mapping[str, Any] | None = None,
         config_overrides: Mapping[str, Mapping[str, Any]] | None = None,
         wait_for_completion: bool = True,
         check_interval: float | timedelta = 30,
@@ -146,6 +157,7 @@ class DeployOperator(AwsOperator):
         self.initial_instance_count = initial_instance_count
         self.initial_weight = initial_weight
         self.variant_name = variant_name
+        self.variants = variants
         self.volume_size = volume_size
         self.volume_kms_key = volume_kms_key
         self.model_data_download_timeout = model_data_download_timeout
@@ -159,6 +171,7 @@ class DeployOperator(AwsOperator):
         self.tags = tags
         self.s3_uri_prefix = s3_uri_prefix
         self.keep_versions = keep_versions
+        self.deployment_config = deployment_config
         self.config_overrides = config_overrides
         self.wait_for_completion = wait_for_completion
         self.check_interval = check_interval
@@ -233,10 +246,16 @@ class DeployOperator(AwsOperator):
         from airflow_sm_git.operators.specs import deploy_spec
 
         spec = deploy_spec(self, task_key(context), region)
-        tags = {**self.ownership(context), **code_tags(spec.package)}
+        ownership = self.ownership(context)
         if not self._owned:
-            tags.pop("lease-until")  # a standing endpoint has none: no sweep may ever take it
-        return deploy_requests(spec, make_tags(tags, as_text_mapping("tags", self.tags)))
+            ownership.pop("lease-until")  # a standing endpoint has none: no sweep may ever take it
+        user_tags = as_text_mapping("tags", self.tags)
+
+        def tags(package: Package | None) -> list[dict[str, str]]:
+            return make_tags({**ownership, **code_tags(package)}, user_tags)
+
+        main = spec.package or next((variant.package for variant in spec.variants if variant.package), None)
+        return deploy_requests(spec, tags(main), tags)
 
     @property
     def _owned(self) -> bool:

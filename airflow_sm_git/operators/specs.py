@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core.deployment import DeploySpec
@@ -33,10 +35,16 @@ _DEPLOY_DURATIONS = ("model_data_download_timeout", "container_startup_health_ch
 _DEPLOY_NUMBERS = ("initial_instance_count", "volume_size", "model_server_workers", "container_log_level")
 _DEPLOY_FLAGS = ("enable_network_isolation",)
 _DEPLOY_AS_THEY_ARE = ("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key")
+VARIANT_PARAMETERS = (
+    *("variant_name", "training_job", "model_data", "package", "entry_point", "hosting", "image_uri", "environment"),
+    *("instance_type", "initial_instance_count", "initial_weight", "volume_size", "model_server_workers"),
+    *("container_log_level", "model_data_download_timeout", "container_startup_health_check_timeout"),
+)
+_OF_ALL_VARIANTS = ("volume_kms_key", "enable_network_isolation", "s3_uri_prefix")
 
 
-def package_of(operator: TrainOperator | DeployOperator) -> Package | None:
-    """The record of an operator's package, if it has one.
+def package_of(operator: Any) -> Package | None:
+    """The record of an operator's (or a variant's) package, if it has one.
 
     :raises BadParameter: it is something else.
     """
@@ -73,33 +81,66 @@ def deploy_spec(operator: DeployOperator, key: TaskKey, region: str) -> DeploySp
     :param key: names the endpoint, if the operator does not.
     :raises BadParameter: a value that cannot work.
     """
-    aws = operator.aws()
     name = check_name("endpoint_name", str(operator.endpoint_name)) if operator.endpoint_name else None
-    package, model_data = package_of(operator), _model_data(operator)
-    if package and not model_data and operator.hosting == "repack":
-        remedy = 'Give training_job or model_data, or hosting="s3" for code that needs no model.'
-        raise BadParameter("model_data", None, "there is no model to put the code into", remedy)
-    if package and model_data and operator.hosting == "repack":
-        store = aws.store(operator.s3_uri_prefix or None)
-        model_data = store.repack(model_data, package["s3_uri"], package["digest"])
     overrides = as_mapping("config_overrides", operator.config_overrides)
-    return DeploySpec(
+    variants = as_list("variants", operator.variants)
+    alone = DeploySpec(
         endpoint_name=name or endpoint_name(key, operator.endpoint_name_prefix or None),
-        role=aws.role_arn(operator.role),
+        role=operator.aws().role_arn(operator.role),
         region=region,
-        model_data=model_data,
-        package=package,
-        entry_point=operator.entry_point or None,
-        initial_weight=as_number("initial_weight", operator.initial_weight),
-        environment=as_mapping("environment", operator.environment),
         subnets=as_list("subnets", operator.subnets),
         security_group_ids=as_list("security_group_ids", operator.security_group_ids),
+        deployment_config=as_mapping("deployment_config", operator.deployment_config),
         config_overrides={
             action: as_mapping(f"config_overrides[{action!r}]", each) for action, each in overrides.items()
         },
+        **_served(operator, with_model=not variants),
+    )
+    return replace(alone, variants=[_variant_spec(operator, alone, each) for each in variants])
+
+
+def _variant_spec(operator: DeployOperator, alone: DeploySpec, given_variant: Any) -> DeploySpec:
+    """One of several variants: what it says, and for the rest what the operator says."""
+    said = as_mapping("variants", given_variant)
+    if not said.get("variant_name"):
+        raise BadParameter("variants", sorted(said), "has no variant_name", "Give each variant a name.")
+    for parameter in said:
+        if parameter not in VARIANT_PARAMETERS:
+            remedy = f"A variant may have {', '.join(VARIANT_PARAMETERS)}."
+            raise BadParameter("variants", parameter, "is no parameter of a variant", remedy)
+    own = {name: getattr(operator, name) for name in (*VARIANT_PARAMETERS, *_OF_ALL_VARIANTS)}
+    if {"training_job", "model_data"} & said.keys():
+        own |= {"training_job": None, "model_data": None}  # the operator's is not the variant's other one
+    return replace(alone, **_served(SimpleNamespace(aws=operator.aws, **(own | said)), with_model=True))
+
+
+def _served(operator: Any, *, with_model: bool) -> dict[str, Any]:
+    """The fields of a spec that a variant may have for itself.
+
+    :param operator: has the parameters that the fields come from.
+    """
+    package = package_of(operator)
+    return {
+        "package": package,
+        "model_data": _hosted(operator, package) if with_model else None,
+        "entry_point": operator.entry_point or None,
+        "initial_weight": as_number("initial_weight", operator.initial_weight),
+        "environment": as_mapping("environment", operator.environment),
         **_numbers(operator, _DEPLOY_DURATIONS, _DEPLOY_NUMBERS),
         **_rest(operator, _DEPLOY_FLAGS, _DEPLOY_AS_THEY_ARE),
-    )
+    }
+
+
+def _hosted(operator: Any, package: Package | None) -> str | None:
+    """The URI of the model to serve, with the package's code in it where it belongs there."""
+    model_data = _model_data(operator)
+    if package is None or operator.hosting != "repack":
+        return model_data
+    if not model_data:
+        remedy = 'Give training_job or model_data, or hosting="s3" for code that needs no model.'
+        raise BadParameter("model_data", None, "there is no model to put the code into", remedy)
+    store = operator.aws().store(operator.s3_uri_prefix or None)
+    return str(store.repack(model_data, package["s3_uri"], package["digest"]))
 
 
 def _numbers(operator: Any, durations: Iterable[str], counts: Iterable[str]) -> dict[str, Any]:
@@ -119,12 +160,12 @@ def _rest(operator: Any, flags: Iterable[str], texts: Iterable[str]) -> dict[str
     return found | {name: given(getattr(operator, name)) for name in texts}
 
 
-def _model_data(operator: DeployOperator) -> str | None:
+def _model_data(operator: Any) -> str | None:
     if operator.training_job and operator.model_data:
         raise BadParameter("model_data", operator.model_data, "given together with training_job", "Give one.")
     if not operator.training_job:
-        return operator.model_data or None
-    job = load(TrainingJob, "training_job", operator.training_job)
+        return str(operator.model_data) if operator.model_data else None
+    job: TrainingJob = load(TrainingJob, "training_job", operator.training_job)
     if not job["model_data"]:
         problem = f"is {job['status']} and has no model"
         raise BadParameter("training_job", job["job_name"], problem, "Save something to SM_MODEL_DIR.")

@@ -12,6 +12,7 @@ from airflow_sm_git.core.deployment import (
     program,
 )
 from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.records import Package
 from tests.core.specs import IMAGE, PACKAGE, ROLE, TAGS, assert_sendable, leaves
 
 SPEC = DeploySpec(
@@ -113,6 +114,14 @@ PLACES: dict[str, tuple[Any, dict[str, Any]]] = {
     "enable_network_isolation": (True, {"model.EnableNetworkIsolation": True}),
     "subnets": (["subnet-7"], {"model.VpcConfig.Subnets.0": "subnet-7"}),
     "security_group_ids": (["sg-7"], {"model.VpcConfig.SecurityGroupIds.0": "sg-7"}),
+    "variants": (
+        [replace(SPEC, variant_name="seven", model_data="s3://bucket/7", initial_weight=0.7)],
+        {f"{VARIANT}.VariantName": "seven", f"{VARIANT}.InitialVariantWeight": 0.7},
+    ),
+    "deployment_config": (
+        {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "seven"}]}},
+        {"update.DeploymentConfig.AutoRollbackConfiguration.Alarms.0.AlarmName": "seven"},
+    ),
     "config_overrides": (
         {
             "CreateModel": {"InferenceExecutionConfig": {"Mode": "Serial"}},
@@ -155,6 +164,7 @@ MODEL_FIELDS = {
     "enable_network_isolation",
     "subnets",
     "security_group_ids",
+    "variants",
     "config_overrides",
 }
 
@@ -163,6 +173,9 @@ MODEL_FIELDS = {
 def test_other_content_has_another_name_so_that_what_stands_is_never_changed(name: str) -> None:
     value, _ = PLACES[name]
     before, after = requests(SPEC), requests(replace(SPEC, **{**WITH.get(name, {}), name: value}))
+    if name == "deployment_config":  # it says how to get there, not what is there
+        assert before.endpoint_config == after.endpoint_config
+        return
     assert before.endpoint_config["EndpointConfigName"] != after.endpoint_config["EndpointConfigName"]
     model_differs = before.model["ModelName"] != after.model["ModelName"]
     assert model_differs == (name in MODEL_FIELDS or name == "endpoint_name")
@@ -207,6 +220,9 @@ def test_a_users_environment_lies_over_ours() -> None:
         ({"role": "admin"}, "role='admin'"),
         ({"instance_type": "local"}, "instance_type='local'"),
         ({"initial_instance_count": 0}, "initial_instance_count=0"),
+        ({"initial_weight": -0.5}, "initial_weight=-0.5"),
+        ({"variants": [SPEC, SPEC]}, "variants='AllTraffic': is the name of two variants"),
+        ({"variants": [replace(SPEC, instance_type="local")]}, "instance_type='local'"),
         ({"hosting": "repak"}, "hosting='repak'.*'repack'"),
         ({"subnets": ["s"]}, "subnets=.'s'.*security_group_ids"),
         ({"security_group_ids": ["s"]}, "subnets=.*security_group_ids"),
@@ -227,6 +243,34 @@ def test_overrides_of_a_production_variant_are_merged_into_it_and_further_ones_s
     ]
     assert (first["VariantName"], first["InitialInstanceCount"]) == ("AllTraffic", 3)
     assert (second["VariantName"], second["ModelName"]) == ("Second", first["ModelName"])
+
+
+def test_variants_of_the_same_content_share_a_model_and_others_have_their_own_with_their_own_tags() -> None:
+    other: Package = {**PACKAGE, "commit": "f" * 40}
+    names = {"one": SPEC, "same": replace(SPEC, initial_weight=3.0), "other": replace(SPEC, package=other)}
+    variants = [replace(spec, variant_name=name) for name, spec in names.items()]
+
+    def tags(package: Package | None) -> list[dict[str, str]]:
+        return [{"Key": "commit", "Value": package["commit"] if package else ""}]
+
+    made = deploy_requests(replace(SPEC, variants=variants), TAGS, tags)
+    live = {each["VariantName"]: each for each in made.endpoint_config["ProductionVariants"]}
+    assert [model["ModelName"] for model in made.models] == [live["one"]["ModelName"], live["other"]["ModelName"]]
+    assert live["same"]["ModelName"] == live["one"]["ModelName"]
+    assert [each["InitialVariantWeight"] for each in live.values()] == [1.0, 3.0, 1.0]
+    assert [model["Tags"][0]["Value"][0] for model in made.models] == ["a", "f"]
+    assert made.endpoint_config["Tags"] == made.endpoint["Tags"] == TAGS
+    for model in made.models:
+        assert_sendable("CreateModel", model)
+
+
+def test_a_policy_goes_with_the_update_and_not_with_the_first_deployment() -> None:
+    policy = {
+        "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
+    }
+    made = requests(replace(SPEC, deployment_config=policy))
+    assert made.update["DeploymentConfig"] == policy
+    assert "DeploymentConfig" not in made.endpoint
 
 
 @pytest.mark.parametrize("action", ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint"])

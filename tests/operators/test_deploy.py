@@ -211,6 +211,72 @@ def test_the_code_lies_in_the_model_archive_or_stays_in_its_own(
     assert ask(server, run.xcom("deploy")["endpoint_name"])["model"] == "w"
 
 
+def test_two_models_share_the_traffic_of_one_endpoint_by_weight(deploy: Deploy, server: LocalSageMaker) -> None:
+    other = {**steps.package(server), "commit": "d" * 40, "digest": "d" * 64}
+    variants = [
+        {"variant_name": "Champion", "initial_weight": 3, "initial_instance_count": 2},
+        {"variant_name": "Challenger", "model_data": steps.model_data(server, "new"), "package": other},
+    ]
+    run = deploy(variants=json.dumps(variants), initial_weight=0.5, instance_type="ml.c5.large")
+    assert run.state == "success", run.errors
+    record, sagemaker = run.xcom("deploy"), client(server, "sagemaker")
+    live = sagemaker.describe_endpoint(EndpointName=record["endpoint_name"])["ProductionVariants"]
+    shares = [(each["VariantName"], each["CurrentWeight"], each["CurrentInstanceCount"]) for each in live]
+    assert shares == [("Champion", 3.0, 2), ("Challenger", 0.5, 1)]
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=record["endpoint_config_name"])
+    champion, challenger = (each["ModelName"] for each in config["ProductionVariants"])
+    assert record["model_name"] == champion
+    assert {each["InstanceType"] for each in config["ProductionVariants"]} == {"ml.c5.large"}
+    for name, commit in ((champion, steps.COMMIT), (challenger, "d" * 40)):
+        model = sagemaker.describe_model(ModelName=name)
+        assert steps.tags_of(server, model["ModelArn"])["commit"] == commit
+        assert model["PrimaryContainer"]["Environment"]["SM_GIT_COMMIT"] == commit
+    runtime = client(server, "sagemaker-runtime")
+    for variant, weights in (("Champion", "w"), ("Challenger", "new")):
+        answer = runtime.invoke_endpoint(
+            EndpointName=record["endpoint_name"], Body=b"{}", ContentType="application/json", TargetVariant=variant
+        )
+        assert json.loads(answer["Body"].read())["model"] == weights
+
+
+@pytest.mark.parametrize(
+    ("variants", "said"),
+    [
+        ([{"initial_weight": 1}], "variants=['initial_weight']: has no variant_name"),
+        ([{"variant_name": "A", "wieght": 1}], "variants='wieght': is no parameter of a variant"),
+        ([{"variant_name": "A"}, {"variant_name": "A"}], "variants='A': is the name of two variants"),
+        ([{"variant_name": "A", "initial_weight": "much"}], "initial_weight='much': is not a number"),
+        (["A"], "variants='A': is not JSON of a dict"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_named_before_anything_is_made(
+    deploy: Deploy, server: LocalSageMaker, variants: Any, said: str
+) -> None:
+    asked = len(server.requests())
+    run = deploy(variants=variants)
+    assert said in str(run.errors["deploy"])
+    assert not {"CreateModel", "CreateEndpointConfig", "CreateEndpoint"} & set(steps.actions(server, asked))
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_update_takes_its_policy_along_and_is_waited_for_to_the_end_of_it(
+    deploy: Deploy, server: LocalSageMaker, deferrable: bool
+) -> None:
+    name = unique("standing")
+    routing = '{"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": {{ dag_run.conf["s"] }}}'
+    policy = f'{{"BlueGreenUpdatePolicy": {{"TrafficRoutingConfiguration": {routing}, "TerminationWaitInSeconds": 0}}}}'
+    for weights in ("one", "two"):
+        data = steps.model_data(server, weights)
+        run = deploy({"s": 1}, endpoint_name=name, model_data=data, deployment_config=policy, deferrable=deferrable)
+        assert run.state == "success", run.errors
+    live = client(server, "sagemaker").describe_endpoint(EndpointName=name)
+    assert live["EndpointStatus"] == "InService"
+    assert live["EndpointConfigName"] == run.xcom("deploy")["endpoint_config_name"]
+    used = live["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert used == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 1}
+    assert ask(server, name)["model"] == "two"
+
+
 def test_without_an_entry_point_the_package_says_what_serves(deploy: Deploy, server: LocalSageMaker) -> None:
     run = deploy(entry_point=None, package=steps.package(server, {"own.py": steps.SERVE}, "own.py"))
     assert run.state == "success", run.errors

@@ -138,6 +138,8 @@ DEPLOY_ELSEWHERE = {
     "endpoint_name_prefix": HERE + "test_the_readable_part_of_names_can_be_chosen",
     "s3_uri_prefix": HERE + "test_the_readable_part_of_names_can_be_chosen",
     "endpoint_name": DEPLOYING + "test_a_standing_endpoint_is_updated_and_its_old_versions_dropped",
+    "variants": DEPLOYING + "test_two_models_share_the_traffic_of_one_endpoint_by_weight",
+    "deployment_config": DEPLOYING + "test_an_update_takes_its_policy_along_and_is_waited_for_to_the_end_of_it",
     "keep_versions": DEPLOYING + "test_a_standing_endpoint_is_updated_and_its_old_versions_dropped",
     "wait_for_completion": DEPLOYING + "test_a_retry_goes_on_where_the_first_try_was_lost",
     "check_interval": CONNECTION + "test_the_check_interval_is_the_time_between_two_looks",
