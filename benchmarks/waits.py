@@ -15,13 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 from benchmarks.table import Row
-from benchmarks.waits_triggerer import INTERVAL, Server, Triggerer, server, until
+from benchmarks.waits_triggerer import AGE, INTERVAL, Cost, Server, Triggerer, server, until
 from tests.peer_environments import CHECKOUT, peer_python
 
 SIZES = (50, 200, 1000)
+LIMITED = 1000  # the size that the limits are for
 WINDOW = 60.0  # seconds over which the steady state is measured
 PATIENCE = 900.0  # seconds that a side has to start all its waits
 SETTLE = 10.0
@@ -35,20 +37,29 @@ _FREE = ("aiobotocore", "aiohttp", "apache-airflow-providers-amazon", "boto3", "
 class Outcome:
     """What one triggerer with one number of waits showed.
 
-    :param start_cpu: CPU seconds from release until all ran, less what it uses without them.
-    :param start_memory: bytes by which it grew.
+    :param started: seconds until all but the first ran.
+    :param first_cpu, start_cpu: CPU seconds until the first ran, and then the others, less what it uses without them.
+    :param first_memory, start_memory: bytes by which it grew, for the first and then for the others.
+    :param idle_cpu: CPU seconds a second without them.
     :param steady_cpu: CPU seconds a minute while all waited, less what it uses without them.
     :param listings, describes: calls a minute while all waited.
     :param worst_minute: listings in the fullest minute.
-    :param stalls: longest delay of the event loop by phase: start, steady, end; seconds.
+    :param stalls: longest delay of the event loop by phase: first, start, steady, end; seconds.
     :param late: seconds from each job's end until its task was scheduled again.
+    :param blocked: how often Airflow's own watchdog complained.
+    :param end_calls: what was asked while the jobs ended.
+    :param load: of the machine in the last minute.
+    :param failed: what did not come in time; "" for nothing.
     """
 
     side: str
     count: int
     started: float = 0.0
+    first_cpu: float = 0.0
+    first_memory: float = 0.0
     start_cpu: float = 0.0
     start_memory: float = 0.0
+    idle_cpu: float = 0.0
     steady_cpu: float = 0.0
     listings: float = 0.0
     describes: float = 0.0
@@ -90,7 +101,7 @@ def measure(side: str, count: int, window: float) -> Outcome:
     outcome = Outcome(side, count)
     with scene() as (folder, code), server(Path(sys.executable), code) as stub:
         names = sorted(f"waits-{number:05}" for number in range(count))
-        stub.ask(do="create", count=count, age=600.0)
+        stub.ask(do="create", count=count, age=AGE)
         triggerer = Triggerer(folder / "home", python, code, stub.url)
         triggerer.prepare(side, names)
         with triggerer.running(count + 10):
@@ -108,23 +119,32 @@ def measure(side: str, count: int, window: float) -> Outcome:
 
 def _start(triggerer: Triggerer, stub: Server, outcome: Outcome) -> None:
     time.sleep(SETTLE)
-    first = triggerer.cost()
+    nothing = triggerer.cost()
     time.sleep(SETTLE)
     before = triggerer.cost()
-    outcome.steady_cpu = idle = (before.cpu - first.cpu) / (before.at - first.at)
-    triggerer.release()
+    outcome.idle_cpu = (before.cpu - nothing.cpu) / (before.at - nothing.at)
+    first = _release(triggerer, stub, outcome, 1, 1)
+    outcome.first_cpu = first.cpu - before.cpu - outcome.idle_cpu * (first.at - before.at)
+    outcome.first_memory = first.memory - before.memory
+    outcome.stalls["first"] = triggerer.stalled(before.at, first.at)
+    after = _release(triggerer, stub, outcome, outcome.count - 1, outcome.count)
+    outcome.started = after.at - first.at
+    outcome.start_cpu = after.cpu - first.cpu - outcome.idle_cpu * outcome.started
+    outcome.start_memory = after.memory - first.memory
+    outcome.stalls["start"] = triggerer.stalled(first.at, after.at)
+
+
+def _release(triggerer: Triggerer, stub: Server, outcome: Outcome, more: int, total: int) -> Cost:
+    """Let more waits go; what the triggerer has used up when all these wait."""
+    triggerer.release(more)
 
     def all_wait() -> bool:
-        seen = triggerer.seen()[-1]["running"] >= outcome.count
-        return seen and (outcome.side != "amazon" or len(stub.ask(do="counts")["described"]) >= outcome.count)
+        seen = triggerer.seen()[-1]["running"] >= total
+        return seen and (outcome.side != "amazon" or len(stub.ask(do="counts")["described"]) >= total)
 
-    until(all_wait, PATIENCE, f"{outcome.count} waits")
+    until(all_wait, PATIENCE, f"{total} waits")
     time.sleep(2)
-    after = triggerer.cost()
-    outcome.started = after.at - before.at
-    outcome.start_cpu = after.cpu - before.cpu - idle * outcome.started
-    outcome.start_memory = after.memory - before.memory
-    outcome.stalls["start"] = triggerer.stalled(before.at, after.at)
+    return triggerer.cost()
 
 
 def _wait(triggerer: Triggerer, stub: Server, outcome: Outcome, window: float) -> None:
@@ -138,7 +158,7 @@ def _wait(triggerer: Triggerer, stub: Server, outcome: Outcome, window: float) -
     outcome.listings = counted["ListTrainingJobs"] / minutes
     outcome.describes = counted["DescribeTrainingJob"] / minutes
     outcome.worst_minute = fullest([at for at, name in calls if name == "ListTrainingJobs"])
-    outcome.steady_cpu = (after.cpu - before.cpu) / minutes - outcome.steady_cpu * 60
+    outcome.steady_cpu = (after.cpu - before.cpu) / minutes - outcome.idle_cpu * 60
     outcome.stalls["steady"] = triggerer.stalled(before.at, after.at)
 
 
@@ -177,5 +197,36 @@ def rows(sizes: Sequence[int] = SIZES, window: float = WINDOW) -> list[Row]:
 
 
 def compared(ours: Outcome, theirs: Outcome, idle: Outcome) -> list[Row]:
-    """The rows of one number of waits."""
-    return []
+    """The rows of one number of waits; what starting costs is counted above a trigger that does nothing."""
+    count, limited = ours.count, ours.count == LIMITED
+
+    def each(outcome: Outcome, kind: str) -> float:
+        above = float(getattr(outcome, kind)) - float(getattr(idle, kind))
+        return above / max(1, count - 1) * (1e3 if kind == "start_cpu" else 1e-6)
+
+    def row(what: str, unit: str, one: float, other: float, limit: float | None = None) -> Row:
+        them = None if theirs.failed else other
+        return Row(f"{count} waits: {what}", one, unit, PEER, them, limit if limited else None)
+
+    late, their_late = max(ours.late, default=inf), max(theirs.late, default=inf)
+    return [
+        row("listings", "a minute", ours.listings, theirs.listings, 12),
+        row("describes", "a minute", ours.describes, theirs.describes, 1),
+        row("CPU, the first", "s", ours.first_cpu - idle.first_cpu, theirs.first_cpu - idle.first_cpu),
+        row("CPU, each further", "ms", each(ours, "start_cpu"), each(theirs, "start_cpu"), 1),
+        row(
+            "memory, the first",
+            "MB",
+            (ours.first_memory - idle.first_memory) / 1e6,
+            (theirs.first_memory - idle.first_memory) / 1e6,
+        ),
+        row("memory, each further", "MB", each(ours, "start_memory"), each(theirs, "start_memory"), 0.02),
+        row("CPU while waiting", "s a minute", ours.steady_cpu, theirs.steady_cpu),
+        *(
+            row(f"longest stall, {phase} (nothing: {idle.stalls.get(phase, 0):.2f})", "s", stall, other, limit)
+            for phase, limit in (("first", None), ("start", None), ("steady", 0.1), ("end", 0.1))
+            for stall, other in [(ours.stalls.get(phase, inf), theirs.stalls.get(phase, inf))]
+        ),
+        row("events that came", "", len(ours.late), len(theirs.late)),
+        row("last event after its job's end", "s", late, their_late, INTERVAL + 5),
+    ]

@@ -165,10 +165,11 @@ class Triggerer:
             memory += process.memory_info().rss
         return Cost(time.time(), cpu, memory)
 
-    def release(self) -> None:
-        """Let all held triggers go."""
+    def release(self, count: int) -> None:
+        """Let so many held triggers go."""
         with closing(sqlite3.connect(self.home / "airflow.db", timeout=60)) as database, database:
-            database.execute("UPDATE trigger SET queue = NULL WHERE queue = ?", (HELD,))
+            query = "SELECT id FROM trigger WHERE queue = ? ORDER BY id LIMIT ?"
+            database.execute(f"UPDATE trigger SET queue = NULL WHERE id IN ({query})", (HELD, count))  # noqa: S608
 
     def resumed(self) -> list[tuple[int, str]]:
         """Map index of each task instance whose event has come, and when, as the database has it (UTC)."""
