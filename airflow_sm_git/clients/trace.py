@@ -15,6 +15,8 @@ from airflow_sm_git.core import trace_reading as reading
 from airflow_sm_git.core.names import TAG_PREFIX, read_tags
 from airflow_sm_git.core.trace import Node, Trace
 
+END_OF_NAME = 12
+"""Characters of a name in which all letters of ours are small."""
 _STRANGE = f"it carries no tags {TAG_PREFIX}*: it was not made by this package, or somebody removed them"
 
 
@@ -59,10 +61,7 @@ class Walk:
         """
         if target.uri is not None:
             return Trace(asked, self._client.region, self._object(target.uri))
-        kinds = (target.kind,) if target.kind else reading.KINDS
-        found = [(kind, answer) for kind in kinds if (answer := self._client.describe(kind, target.name)) is not None]
-        if target.arn is not None:  # another account may have the name too
-            found = [each for each in found if each[1][f"{each[0]}Arn"].lower() == target.arn.lower()]
+        found = self._found(target)
         if not found:
             what = "endpoint, endpoint configuration, model or training job"
             raise errors.NotFound(
@@ -71,6 +70,35 @@ class Walk:
         also = [(kind, str(answer[f"{kind}Name"])) for kind, answer in found[1:]]
         kind, answer = found[0]
         return Trace(asked, self._client.region, self._nodes[kind](answer), also)
+
+    def _found(self, target: reading.Target) -> list[tuple[str, dict[str, Any]]]:
+        """Kind and description of all that a target may mean.
+
+        :raises AccessDenied: what may be seen is not it, and some may not be seen.
+        """
+        found, denied = [], None
+        for kind in (target.kind,) if target.kind else reading.KINDS:
+            try:
+                answer = self._client.describe(kind, target.name) or self._in_other_letters(kind, target)
+            except errors.AccessDenied as error:
+                denied = denied or error
+                continue
+            # Another account may have the name too.
+            if answer and (target.arn is None or answer[f"{kind}Arn"].lower() == target.arn.lower()):
+                found.append((kind, answer))
+        if denied and not found:
+            raise denied
+        return found
+
+    def _in_other_letters(self, kind: str, target: reading.Target) -> dict[str, Any] | None:
+        """What has an ARN whose letters are small, as SageMaker writes ARNs, and a name whose letters are not.
+
+        Our names end in a hash of small letters and digits, which finds them.
+        """
+        end = target.name[-END_OF_NAME:]
+        names = self._client.names(kind, end) if target.arn else []
+        name = next((name for name in names if name.lower() == target.name.lower()), None)
+        return self._client.describe(kind, name) if name else None
 
     def _object(self, uri: str) -> Node:
         if not self._objects.is_there(uri):
