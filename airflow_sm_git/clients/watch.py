@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
 
 OVERLAP = timedelta(minutes=2)  # what clocks may differ by, and listings be late
-RELIST_SECONDS = 300.0
+RELIST_SECONDS = 540.0  # with the poll that follows less than ten minutes
 DESCRIBE_SECONDS = 60.0
 MIN_INTERVAL = 0.2  # whatever is asked for: a listing must not follow upon the other
 MAX_BACKOFF = 60.0
@@ -39,7 +40,7 @@ class Source(Protocol):
         """The phase of one, `Phase.GONE` if there is none."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Wait:
     name: str
     since: datetime
@@ -55,10 +56,12 @@ class Watcher:
     """
 
     connect: Callable[[], Source]
-    _waits: dict[int, _Wait] = field(default_factory=dict)
+    _waits: dict[str, list[_Wait]] = field(default_factory=dict)
+    _intervals: Counter[float] = field(default_factory=Counter)
     _task: asyncio.Task[None] | None = None
     _source: Source | None = None
     _last_poll: datetime | None = None
+    _reach: datetime | None = None  # how far back the waits go that no listing has served yet
     _last_relist: float = -inf
     _last_look: float = -inf
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,10 +77,12 @@ class Watcher:
         """
         future: asyncio.Future[Phase] = asyncio.get_running_loop().create_future()
         wait = _Wait(name, since, interval, future)
-        self._waits[id(wait)] = wait
+        self._waits.setdefault(name, []).append(wait)
+        self._intervals[interval] += 1
         self._changed.set()
-        self._last_relist = -inf  # the next poll reaches back to this wait's beginning
+        self._reach = since if self._reach is None else min(self._reach, since)
         if self._task is None or self._task.done():
+            self._last_poll = None  # however long ago that was
             self._task = asyncio.create_task(self._run())
         try:
             async with asyncio.timeout(max(0.0, (deadline - datetime.now(UTC)).total_seconds())):
@@ -85,8 +90,19 @@ class Watcher:
         except TimeoutError:
             return Phase.RUNNING
         finally:
-            del self._waits[id(wait)]
-            self._changed.set()
+            self._forget(wait)
+
+    def _forget(self, wait: _Wait) -> None:
+        self._waits[wait.name].remove(wait)
+        if not self._waits[wait.name]:
+            del self._waits[wait.name]
+        self._intervals[wait.interval] -= 1
+        if not self._intervals[wait.interval]:
+            del self._intervals[wait.interval]
+        self._changed.set()
+
+    def _pending(self) -> list[_Wait]:
+        return [wait for same in self._waits.values() for wait in same if not wait.result.done()]
 
     async def _run(self) -> None:
         failures = 0
@@ -111,7 +127,7 @@ class Watcher:
 
     async def _pause(self, failures: int) -> None:
         """Sleep as long as the most eager wait allows, whoever comes and goes meanwhile."""
-        started, jitter = time.monotonic(), random.uniform(0.9, 1.0)  # noqa: S311  jitter, not a secret
+        started, jitter = time.monotonic(), random.uniform(1.0, 1.05)  # noqa: S311  jitter, not a secret
         while (left := started + self._interval(failures) * jitter - time.monotonic()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
@@ -119,13 +135,12 @@ class Watcher:
                     await self._changed.wait()
 
     def _interval(self, failures: int) -> float:
-        eager = min((wait.interval for wait in self._waits.values()), default=0.0)
-        eager = max(eager, MIN_INTERVAL)
+        eager = max(min(self._intervals, default=0.0), MIN_INTERVAL)
         return min(eager * 2.0 ** min(failures, 20), max(eager, MAX_BACKOFF))
 
     def _fail(self, error: SmGitError, name: str | None = None) -> None:
-        for wait in self._waits.values():
-            if name in (None, wait.name) and not wait.result.done():
+        for wait in self._pending():
+            if name in (None, wait.name):
                 wait.result.set_exception(error)
 
     async def _poll(self) -> None:
@@ -134,10 +149,10 @@ class Watcher:
         self._source = source
         since = self._since(clock)
         for name, phase in await in_thread(lambda: source.changed(since)):
-            self._tell(name, phase)
+            if self._tell(name, phase):
+                await asyncio.sleep(0)  # a thousand at once must not hold up the loop
         self._last_poll = started
-        waiting = [wait for wait in self._waits.values() if not wait.result.done()]
-        if waiting and clock - self._last_look >= DESCRIBE_SECONDS:
+        if clock - self._last_look >= DESCRIBE_SECONDS and (waiting := self._pending()):
             self._last_look = clock
             name = random.choice(waiting).name  # noqa: S311  a turn, not a secret
             try:
@@ -147,15 +162,20 @@ class Watcher:
                     self._fail(error, name)
 
     def _since(self, clock: float) -> datetime:
+        reach, self._reach = self._reach, None
         if self._last_poll is None or clock - self._last_relist >= RELIST_SECONDS:
             self._last_relist = clock
-            return min((wait.since for wait in self._waits.values()), default=datetime.now(UTC)) - OVERLAP
-        return self._last_poll - OVERLAP
+            return min((wait.since for wait in self._pending()), default=datetime.now(UTC)) - OVERLAP
+        return min(reach or self._last_poll, self._last_poll) - OVERLAP
 
-    def _tell(self, name: str, phase: Phase) -> None:
-        for wait in self._waits.values():
-            if wait.name == name and phase.ended and not wait.result.done():
+    def _tell(self, name: str, phase: Phase) -> bool:
+        """Tell those who wait for a resource, if it has ended; whether there was one."""
+        told = False
+        for wait in self._waits.get(name, ()) if phase.ended else ():
+            if not wait.result.done():
                 wait.result.set_result(phase)
+                told = True
+        return told
 
 
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Watcher]] = WeakKeyDictionary()
