@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_git.core.names import content_name, make_tags
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
-from tests.local.sagemaker_requests import client, config, model, unique, variant
+from tests.local.sagemaker_requests import BUCKET, client, config, model, unique, variant
 
 PROGRAM = str(Path(sys.executable).with_name("airflow-sm-git"))
 
@@ -92,10 +95,12 @@ def test_sweep_says_that_nothing_is_left_and_succeeds(local_sagemaker: LocalSage
         assert "nothing to remove" in done.stdout
 
 
-def leave(server: LocalSageMaker, endpoint: str, namespace: str, content: str) -> dict[str, str]:
+def leave(
+    server: LocalSageMaker, endpoint: str, namespace: str, content: str, lease: str = "2030-01-01T00:00:00Z"
+) -> dict[str, str]:
     """A configuration and a model, named as those that a deploy makes for an endpoint, and no endpoint."""
     sagemaker = client(server, "sagemaker")
-    tags = make_tags({"namespace": namespace, "lease-until": "2030-01-01T00:00:00Z"})
+    tags = make_tags({"namespace": namespace, "lease-until": lease})
     names = {kind: content_name(endpoint, [kind, content]) for kind in ("EndpointConfig", "Model")}
     sagemaker.create_model(**{**model(server), "ModelName": names["Model"], "Tags": tags})
     variants = [variant(names["Model"])]
@@ -141,6 +146,116 @@ def test_sweep_deletes_earlier_versions_with_an_endpoint(
     assert done.returncode == 0, done.stderr
     sagemaker = client(local_sagemaker, "sagemaker")
     assert there(sagemaker, kept) == there(sagemaker, earlier) == []
+
+
+@pytest.fixture
+def namespace() -> str:
+    """One that no other test has."""
+    return unique("ns")
+
+
+def expired(server: LocalSageMaker, namespace: str, hours: int = -1) -> list[str]:
+    """A configuration and a model whose lease ends so many hours from now; their titles."""
+    tags_until = (datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="seconds")
+    names = leave(server, f"left-{unique('x')[-10:]}", namespace, "content", tags_until)
+    return [f"{kind} {name}" for kind, name in names.items()]
+
+
+def there_of(server: LocalSageMaker, titles: list[str]) -> int:
+    """How many still exist."""
+    return len(there(client(server, "sagemaker"), dict(title.split() for title in titles)))
+
+
+def test_sweep_without_an_endpoint_lists_what_carries_the_namespace_and_deletes_nothing_unless_told(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, namespace: str
+) -> None:
+    titles = expired(local_sagemaker, namespace)
+    done = run(local_sagemaker, tmp_path, "sweep", "--namespace", namespace)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:-1]] == titles
+    assert lines[-1] == "2 of 2 expired; nothing deleted, add --delete"
+    assert there_of(local_sagemaker, titles) == 2
+
+
+def test_sweep_deletes_what_has_expired_keeps_the_rest_and_writes_down_when(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, namespace: str
+) -> None:
+    titles, leased = expired(local_sagemaker, namespace), expired(local_sagemaker, namespace, 1)
+    others = expired(local_sagemaker, f"{namespace}x")
+    done = run(local_sagemaker, tmp_path, "sweep", "--namespace", namespace, "--delete", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads(done.stdout)
+    assert (record["schema"], record["deleted"], record["kept"], record["failed"]) == (1, titles, leased, [])
+    assert [there_of(local_sagemaker, each) for each in (titles, leased, others)] == [0, 2, 2]
+    key = f"sm-git/sweeps/us-east-1/{namespace}.json"
+    body = client(local_sagemaker, "s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    assert json.loads(body)["swept_at"] == record["swept_at"]
+    assert list(tmp_path.iterdir()) == [], "no Airflow, no folder"
+
+
+def test_sweep_takes_what_is_older_than_asked(local_sagemaker: LocalSageMaker, tmp_path: Path, namespace: str) -> None:
+    titles = expired(local_sagemaker, namespace, 1)
+    command = ("sweep", "--namespace", namespace, "--delete", "--older-than")
+    assert "0 deleted, 2 kept" in run(local_sagemaker, tmp_path, *command, "1h").stdout
+    time.sleep(1.1)
+    assert "2 deleted, 0 kept" in run(local_sagemaker, tmp_path, *command, "1").stdout
+    assert there_of(local_sagemaker, titles) == 0
+
+
+def test_sweep_that_could_not_delete_all_says_why_and_ends_with_one(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, namespace: str
+) -> None:
+    titles = expired(local_sagemaker, namespace)
+    model_name = titles[1].split()[1]
+    with local_sagemaker.fault("denied", action="DeleteModel", resource=model_name, times=0):
+        done = run(local_sagemaker, tmp_path, "sweep", "--namespace", namespace, "--delete")
+    assert done.returncode == 1
+    assert "not authorized to perform: sagemaker:DeleteModel" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "no traceback"
+    assert "1 deleted, 1 kept" in done.stdout
+    key = f"sm-git/sweeps/us-east-1/{namespace}.json"
+    assert "Contents" not in client(local_sagemaker, "s3").list_objects_v2(Bucket=BUCKET, Prefix=key)
+
+
+def test_sweep_that_may_not_list_names_the_action_and_deletes_nothing(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, namespace: str
+) -> None:
+    titles = expired(local_sagemaker, namespace)
+    with local_sagemaker.fault("denied", action="ListModels", times=0):
+        done = run(local_sagemaker, tmp_path, "sweep", "--namespace", namespace, "--delete")
+    assert done.returncode == 1
+    assert "sagemaker:ListModels" in done.stderr and "AWS_PROFILE" in done.stderr
+    assert there_of(local_sagemaker, titles) == 2
+
+
+def test_sweep_whose_mark_cannot_be_written_warns_and_succeeds(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, namespace: str
+) -> None:
+    nowhere = ("--s3-uri-prefix", "s3://there-is-no-such-bucket/x")
+    done = run(local_sagemaker, tmp_path, "sweep", "--namespace", namespace, "--delete", *nowhere)
+    assert done.returncode == 0
+    assert "leaves no mark" in done.stderr
+    assert done.stdout == f"There is nothing in us-east-1 that carries the namespace {namespace!r}.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--older-than", "soon"], "--older-than='soon': is not a duration"),
+        (["--older-than", ""], "--older-than='': is not a duration"),
+        (["--endpoint", "x", "--older-than", "1d"], "--endpoint goes with neither"),
+        (["--endpoint", "x", "--json"], "--endpoint goes with neither"),
+    ],
+)
+def test_sweep_refuses_what_it_does_not_understand_before_it_asks_aws(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    begun = len(local_sagemaker.requests())
+    done = run(local_sagemaker, tmp_path, "sweep", "--delete", *arguments)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert local_sagemaker.requests()[begun:] == []
 
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "not-a-key"}
