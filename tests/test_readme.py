@@ -29,6 +29,9 @@ RUN_ELSEWHERE = {
     "airflow connections add my_git --conn-type git --conn-host https://github.com/you/word-language-model "
     '--conn-password "$GIT_TOKEN"': "tests/test_docs.py",
     "airflow-sm-git sweep --endpoint NAME --delete": "tests/test_cli.py",
+    "airflow-sm-git sweep": "tests/test_cli.py",
+    "airflow-sm-git sweep --delete": "tests/test_cli.py",
+    "airflow-sm-git sweep --delete --older-than 3d": "tests/test_cli.py",
 }
 LOCAL = [command for command in COMMANDS if "airflow-sm-git local" in command]
 
