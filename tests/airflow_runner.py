@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
+import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from pydoc import locate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -38,6 +40,7 @@ class Run:
     :param errors: the exception of each task whose last try raised.
     :param lines: what all tasks logged.
     :param deferrals: labels of the tasks that waited in a trigger, once for each time.
+    :param ran: labels of the tasks that the last step ran.
     """
 
     dag: DAG
@@ -47,6 +50,7 @@ class Run:
     errors: dict[str, BaseException] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     deferrals: list[str] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
 
     @property
     def log(self) -> str:
@@ -136,6 +140,16 @@ class Runner:
 
     def go_on(self, run: Run) -> Run:
         """Run every task that can run, until the run has ended."""
+        idle = 0.0
+        while self.step(run) == "running" and idle < IDLE_SECONDS:
+            if not run.ran:
+                idle += 0.02
+                time.sleep(0.02)
+        assert run.state in ("success", "failed"), f"the run does not end: {run.states}"
+        return run
+
+    def step(self, run: Run) -> str:
+        """Run the tasks that can run now, each once; the run's state then."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import select
@@ -144,19 +158,28 @@ class Runner:
         with _environment(), _captured(run.lines), create_session() as session:
             dag_run = session.scalars(query).one()
             dag_run.dag = _scheduler_dag(run.dag)
-            idle = 0.0
-            while str(dag_run.state) == "running" and idle < IDLE_SECONDS:
-                for ti in (scheduled := _schedule(dag_run, session)):
-                    self._run_task(run, ti)
-                if not scheduled:
-                    idle += 0.02
-                    time.sleep(0.02)
-                session.expire_all()
+            scheduled = _schedule(dag_run, session)
+            run.ran = [_label(ti) for ti in scheduled]
+            for ti in scheduled:
+                self._run_task(run, ti)
+            session.expire_all()
             instances = dag_run.get_task_instances(session=session)
             run.state = str(dag_run.state)
             run.states = {_label(ti): str(ti.state) if ti.state else None for ti in instances}
-        assert run.state in ("success", "failed"), f"the run does not end: {run.states}"
-        return run
+        return run.state
+
+    def killed(self, run: Run) -> int:
+        """Go on with a run in a process of its own, as its worker does; the process's exit status, -9 if it was killed.
+
+        Afterwards the tasks that ran there are up for retry, as the scheduler has it for tasks without a worker.
+        """
+        _execution_api()
+        pid = os.fork()
+        if pid == 0:
+            _in_the_worker(lambda: self.go_on(run))
+        _, status = os.waitpid(pid, 0)
+        _lost_tasks_are_up_for_retry(run)
+        return os.waitstatus_to_exitcode(status)
 
     def links(self, run: Run, task_id: str) -> dict[str, str]:
         """What the user interface shows as the links of a task."""
@@ -188,6 +211,47 @@ class Runner:
                 return
             run.deferrals.append(label)
             _resume(ti, sdk_ti, result.msg)
+
+
+def _in_the_worker(work: Callable[[], object]) -> NoReturn:
+    """What a forked process does: nothing of its parent's threads and connections is there, and nothing is left."""
+    from airflow import settings
+    from airflow.sdk.execution_time import supervisor
+
+    code = 1
+    try:
+        parents = supervisor.in_process_api_server()
+        own = type(parents)()
+        own._app = parents.app  # takes seconds to build; what serves it is a thread, which is the parent's
+        supervisor.in_process_api_server = lambda: own
+        settings.engine.dispose(close=False)
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _execution_api() -> None:
+    """Build what takes seconds to build, so that processes that are forked from this one have it."""
+    from airflow.sdk.execution_time import supervisor
+
+    _ = supervisor.in_process_api_server().app
+
+
+def _lost_tasks_are_up_for_retry(run: Run) -> None:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    where = (TaskInstance.dag_id == run.dag.dag_id, TaskInstance.run_id == run.run_id)
+    with create_session() as session:
+        for ti in session.scalars(select(TaskInstance).where(*where)):
+            if str(ti.state) in ("queued", "running", "scheduled"):
+                ti.state, ti.end_date = "up_for_retry", datetime.now(UTC)
 
 
 def _in_process(sdk_ti: Any, task: Any) -> Any:

@@ -16,6 +16,7 @@ import hmac
 import json
 import os
 import signal
+import time
 
 import psutil
 from starlette.responses import Response
@@ -27,6 +28,7 @@ from airflow_sm_git.local.state import Info
 from airflow_sm_git.local.store import Store
 
 PATH = "/_faults"
+KILL_TRIES = 20
 
 
 class Dropped(Exception):
@@ -116,11 +118,16 @@ class FaultEdge:
 
 
 def _kill(port: int) -> None:
-    """SIGKILL for the process on this machine that has the client's end of the connection."""
-    for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port == port and connection.pid not in (None, os.getpid()):
-            os.kill(connection.pid, signal.SIGKILL)
-            return
+    """SIGKILL for the process on this machine that has the client's end of the connection.
+
+    A look at all connections may miss one while processes come and go, so it is not the only one.
+    """
+    for _ in range(KILL_TRIES):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.pid not in (None, os.getpid()):
+                os.kill(connection.pid, signal.SIGKILL)
+                return
+        time.sleep(0.02)
 
 
 def log_line(rule: Rule, service: str, action: str, resource: str) -> dict[str, object]:

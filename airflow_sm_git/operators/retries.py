@@ -38,7 +38,7 @@ class ErrorRetryPolicy(RetryPolicy):  # type: ignore[misc, valid-type, unused-ig
 
 
 def _has_own_delay(context: Context | None) -> bool:
-    from airflow.sdk.bases.operator import DEFAULT_RETRY_DELAY
+    from airflow.sdk import BaseOperator
 
     task = context.get("task") if context else None
-    return task is not None and task.retry_delay != DEFAULT_RETRY_DELAY
+    return task is not None and task.retry_delay != BaseOperator.retry_delay
