@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.records import SCHEMA, Endpoint, Package, TrainingJob
@@ -177,12 +177,15 @@ class DeployOperator(AwsOperator):
         self.check_interval = check_interval
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
+        self._stays = False
 
     def run(self, context: Context) -> Endpoint:
         """Bring the endpoint to the requested configuration."""
         as_int("keep_versions", self.keep_versions)  # before anything is made
-        deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
-        return self._deploy(context, deadline, asked=None)
+        patience = seconds("wait_timeout", self.wait_timeout)
+        if self.execution_timeout is not None:  # Airflow does not count deferred time into it, so it is done here
+            patience = min(patience, self.execution_timeout.total_seconds())
+        return self._deploy(context, datetime.now(UTC) + timedelta(seconds=patience), asked=None)
 
     def resume(self, context: Context, event: dict[str, Any]) -> Endpoint:
         """Go on when the trigger has told that the endpoint has settled, or that time is up."""
@@ -190,6 +193,7 @@ class DeployOperator(AwsOperator):
             if self.is_of_earlier_try(context, event):
                 return self.run(context)
             self.note_trouble(event)
+            self._stays = bool(event["error"])
             memo = event["memo"]
             asked = Asked(**memo["asked"]) if memo["asked"] else None
             return self._deploy(context, datetime.fromisoformat(memo["deadline"]), asked)
@@ -225,20 +229,33 @@ class DeployOperator(AwsOperator):
         if status not in ENDPOINT_BUSY and status != "Deleting":
             return
         interval = seconds("check_interval", self.check_interval)
-        if is_deferrable(self.deferrable) and status != "Deleting":
+        defers = is_deferrable(self.deferrable) and not self._stays and datetime.now(UTC) < deadline
+        if defers and endpoint and status != "Deleting":
             from airflow_sm_git.triggers.endpoint import EndpointTrigger
 
-            since = iso((endpoint or {}).get("LastModifiedTime") or datetime.now(UTC))
-            memo = {"deadline": iso(deadline), "asked": asked and asdict(asked), "try": context["ti"].try_number}
-            times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
-            if datetime.now(UTC) < deadline:
-                trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())
-                self.defer(trigger=trigger, method_name="resume")
+            trigger = EndpointTrigger(
+                name,
+                since=iso(endpoint["LastModifiedTime"]),
+                deadline=iso(deadline),
+                check_interval=interval,
+                memo={"deadline": iso(deadline), "asked": asked and asdict(asked), "try": context["ti"].try_number},
+                **self.connection(),
+            )
+            self.defer(trigger=trigger, method_name="resume")
         _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
         if not phase.ended:
-            raise errors.DeployTimedOut(
-                f"Endpoint {name!r} was still {status} at {iso(deadline)}.", "Raise wait_timeout, or look at its log."
-            )
+            self._give_up(name, status, deadline)
+
+    def _give_up(self, name: str, status: str, deadline: datetime) -> NoReturn:
+        from airflow_sm_git.clients.endpoint_log import log_end
+
+        what = f"Endpoint {name!r} was still {status} at {iso(deadline)}; nothing has been deleted."
+        if self._owned:
+            after = f"a teardown with policy='always' deletes it, or airflow-sm-git sweep --delete --endpoint {name}."
+        else:
+            after = "delete it yourself: no teardown and no sweep takes a standing endpoint."
+        remedy = f"Raise wait_timeout, or try again to go on waiting; if it is not wanted, {after}"
+        raise errors.DeployTimedOut(what + log_end(self.aws().logs(), name), remedy)
 
     def _requests(self, context: Context, region: str) -> DeployRequests:
         from airflow_sm_git.core.deployment import deploy_requests

@@ -188,6 +188,32 @@ def test_an_endpoint_that_does_not_come_up_in_time_fails_the_task(
     assert "Raise wait_timeout" in str(run.errors["deploy"])
 
 
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_endpoint_that_is_stuck_is_left_alone_at_the_deadline_and_taken_up_by_the_next_try(
+    airflow: Runner, deploy: Deploy, server: LocalSageMaker, deferrable: bool
+) -> None:
+    with server.fault("stuck", action="CreateEndpoint") as stuck:
+        asked = len(server.requests())
+        run = deploy(wait_timeout="{{ 1 if ti.try_number == 1 else 60 }}", deferrable=deferrable)
+        assert run.state == "failed"
+        error = str(run.errors["deploy"])
+        assert "was still Creating" in error
+        assert "nothing has been deleted" in error
+        assert "a teardown with policy='always' deletes it, or airflow-sm-git sweep --delete --endpoint" in error
+        assert not [action for action in steps.actions(server, asked) if action.startswith("Delete")]
+        airflow.clear(run, "deploy")
+        with steps.meanwhile(stuck.release):
+            airflow.go_on(run)
+    assert run.state == "success", run.errors
+    assert steps.actions(server, asked).count("CreateEndpoint") == 1
+
+
+def test_the_tasks_execution_timeout_bounds_the_wait_deferred_too(deploy: Deploy, server: LocalSageMaker) -> None:
+    with server.fault("stuck", action="CreateEndpoint"):
+        run = deploy(deferrable=True, execution_timeout=timedelta(seconds=2))
+    assert "was still Creating" in str(run.errors["deploy"])
+
+
 def test_not_waiting_gives_the_record_of_an_endpoint_that_comes_up(deploy: Deploy, server: LocalSageMaker) -> None:
     run = deploy(wait_for_completion=False)
     assert run.state == "success", run.errors
