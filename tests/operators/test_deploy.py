@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_sm_git import GitCheckoutOperator, PackageSourceOperator
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
 from tests.airflow_runner import Run, Runner
+from tests.git_server import Repository
 from tests.local.sagemaker_requests import client, unique
 
 WAITING = [pytest.param(False, id="in the worker"), pytest.param(True, id="deferred")]
@@ -157,6 +161,76 @@ def test_an_update_that_is_rolled_back_fails_with_the_reason_and_the_old_model_s
     assert ask(server, name)["model"] == "old"
 
 
+RAISES = steps.SERVE.replace(
+    "def model_fn(model_dir):", "def model_fn(model_dir):\n    raise OSError('no such weights')"
+)
+
+
+@contextmanager
+def asked_ten_times_a_second(server: LocalSageMaker, endpoint: str) -> Iterator[list[str]]:
+    """Ask an endpoint while the block runs; the answers, or the errors instead."""
+    answers: list[str] = []
+    enough = threading.Event()
+
+    def keep_asking() -> None:
+        while not enough.wait(0.1):
+            try:
+                answers.append(ask(server, endpoint)["model"])
+            except Exception as error:
+                answers.append(repr(error))
+
+    with steps.meanwhile(keep_asking):
+        try:
+            yield answers
+        finally:
+            enough.set()
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_a_commit_whose_model_fn_raises_is_a_red_task_with_the_reason_and_no_client_notices(
+    airflow: Runner, repository: Repository, server: LocalSageMaker, deferrable: bool
+) -> None:
+    name = unique("standing")
+    sleeps = RAISES.replace("    raise", "    time.sleep(3)\n    raise")  # so that there is something to notice
+
+    def run(weights: str) -> Run:
+        with airflow.dag() as dag:
+            checkout = GitCheckoutOperator(task_id="checkout", repo=repository.url, ref="main")
+            package = PackageSourceOperator(
+                task_id="package", checkout=checkout.output, source_dir="src", entry_point="serve.py"
+            )
+            model_data = steps.model_data(server, weights)
+            options = {"endpoint_name": name, "model_data": model_data, "retries": 3, "deferrable": deferrable}
+            steps.deploy(package=package.output, **options)
+        return airflow.run(dag)
+
+    talks = steps.SERVE.replace("    text = body", "    print('asked of the old')\n    text = body")
+    repository.commit({"src/serve.py": talks.encode()})
+    good = run("old")
+    assert good.state == "success", good.errors
+    repository.commit({"src/serve.py": sleeps.encode()}, subject="break it")
+    since = len(server.requests())
+    with asked_ten_times_a_second(server, name) as answers:
+        bad = run("new")
+    asked = len(answers)
+    live = client(server, "sagemaker").describe_endpoint(EndpointName=name)
+    steps.clean_up(server, name)
+    assert set(answers) == {"old"}
+    assert asked > 15, "over three seconds"
+    assert bad.state == "failed"
+    assert bad.states == {"checkout": "success", "package": "success", "deploy": "failed"}
+    old = good.xcom("deploy")["endpoint_config_name"]
+    assert (live["EndpointStatus"], live["EndpointConfigName"]) == ("InService", old)
+    error = str(bad.errors["deploy"])
+    assert error == bad.xcom("deploy", "error")
+    assert f"Endpoint {name!r} was rolled back to {old!r}, which serves on: The primary container" in error
+    assert f"log group is /aws/sagemaker/Endpoints/{name}" in error
+    assert "OSError: no such weights" in error
+    assert "asked of the old" not in error, "the old one's log is no reason"
+    assert "model_fn is the usual cause" in error
+    assert steps.actions(server, since).count("UpdateEndpoint") == 1, "three retries would not have made it better"
+
+
 @pytest.mark.parametrize("deferrable", WAITING)
 def test_an_endpoint_that_fails_is_replaced_by_the_next_try(
     deploy: Deploy, server: LocalSageMaker, tmp_path: Path, deferrable: bool
@@ -205,7 +279,8 @@ def test_an_endpoint_that_is_stuck_is_left_alone_at_the_deadline_and_taken_up_by
         with steps.meanwhile(stuck.release):
             airflow.go_on(run)
     assert run.state == "success", run.errors
-    assert steps.actions(server, asked).count("CreateEndpoint") == 1
+    creations = [each for each in server.requests()[asked:] if each["action"] == "CreateEndpoint"]
+    assert [each.get("fault") for each in creations].count(None) == 1, "the other line is the fault's own"
 
 
 def test_the_tasks_execution_timeout_bounds_the_wait_deferred_too(deploy: Deploy, server: LocalSageMaker) -> None:
