@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 
@@ -121,5 +122,7 @@ def _trace(rest: list[str]) -> int:
     parser.add_argument("--verify", action="store_true", help="download what is in S3 and hold it against the tags")
     options = parser.parse_args(rest)
     found = trace(options.target, verify=options.verify)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a tree, and names of any script, where only ASCII can go
     print(json.dumps(as_json(found), indent=1) if options.json else as_text(found))
     return 1 if found.verified is False else 0

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_git.core.names import content_name, make_tags
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests.clients.traces import Scene, play, replaced
 from tests.local.sagemaker_requests import BUCKET, client, config, model, unique, variant
 
 PROGRAM = str(Path(sys.executable).with_name("airflow-sm-git"))
@@ -317,9 +319,103 @@ def test_a_taken_port_is_named_with_the_remedy(local_sagemaker: LocalSageMaker, 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "local", "sweep"])
+@pytest.mark.parametrize("command", ["demo", "local", "sweep", "trace"])
 def test_every_command_explains_itself(local_sagemaker: LocalSageMaker, tmp_path: Path, command: str) -> None:
     done = run(local_sagemaker, tmp_path, command, "--help")
     assert done.returncode == 0
     assert f"airflow-sm-git {command}" in done.stdout
     assert list(tmp_path.iterdir()) == [], "asking for help makes no folder"
+
+
+@pytest.fixture(scope="module")
+def scene(
+    airflow_database: None, local_sagemaker: LocalSageMaker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    """A run of the chain that has kept its endpoint."""
+    with play(local_sagemaker, tmp_path_factory.mktemp("scene")) as scene:
+        yield scene
+
+
+def trace(server: LocalSageMaker, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Trace where Airflow has no database, and cannot even be imported."""
+    program = "import sys; sys.modules['airflow'] = None; from airflow_sm_git.cli import main; sys.exit(main())"
+    aws = {name: value for name, value in server.env.items() if name.startswith("AWS_")}
+    airflow = {"AIRFLOW_HOME": str(home / "no-airflow")}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **aws, **airflow, **more}
+    command = [sys.executable, "-c", program, "trace", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120, encoding="utf-8")
+    assert list(home.iterdir()) == [], "Airflow is neither needed nor set up"
+    return done
+
+
+def test_trace_leads_from_an_endpoint_to_its_commits_with_no_airflow_at_all(
+    local_sagemaker: LocalSageMaker, scene: Scene, tmp_path: Path
+) -> None:
+    done = trace(local_sagemaker, tmp_path, scene.endpoint, "--verify")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    lines = [line.strip(" │├└─") for line in done.stdout.splitlines()]
+    records = scene.records
+    in_order = [
+        f"endpoint {scene.endpoint}",
+        f"endpoint configuration {records['deploy']['endpoint_config_name']}",
+        "variant AllTraffic",
+        f"model {records['deploy']['model_name']}",
+        f"training job {records['train']['job_name']}",
+        f"package {records['package']['s3_uri']}",
+        f"commit {scene.commit}",
+        f"repo: {scene.repository.url}",
+    ]
+    found = [len(lines) - 1 - lines[::-1].index(each) for each in in_order]
+    assert found == sorted(found), "each below what came of it"
+    assert sum(f"run {scene.run.run_id}" in line for line in lines) == 4, "endpoint, configuration, model, job"
+    assert lines[-1].endswith("comparisons, all equal.")
+
+
+def test_trace_gives_json(local_sagemaker: LocalSageMaker, scene: Scene, tmp_path: Path) -> None:
+    uri = scene.records["package"]["s3_uri"]
+    done = trace(local_sagemaker, tmp_path, uri, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    assert (answer["schema"], answer["asked"], answer["verified"]) == (1, uri, None)
+    assert answer["tree"]["children"][0]["name"] == scene.commit
+    verified = trace(local_sagemaker, tmp_path, uri, "--json", "--verify")
+    assert json.loads(verified.stdout)["verified"] is True
+
+
+def test_trace_with_verify_ends_with_1_where_a_package_was_tampered_with(
+    local_sagemaker: LocalSageMaker, scene: Scene, tmp_path: Path
+) -> None:
+    with replaced(local_sagemaker, scene.records["package"]["s3_uri"], lambda body: body[::-1]):
+        assert trace(local_sagemaker, tmp_path, scene.endpoint).returncode == 0, "nobody asked for the bytes"
+        done = trace(local_sagemaker, tmp_path, scene.endpoint, "--verify")
+        asked_in_json = trace(local_sagemaker, tmp_path, scene.endpoint, "--verify", "--json")
+    assert (done.returncode, asked_in_json.returncode) == (1, 1)
+    assert "NOT verified" in done.stdout
+    assert f"commit {scene.commit}" in done.stdout, "the tree is shown all the same"
+
+
+@pytest.mark.parametrize("asked", ["no-such-name", "s3://no-such-bucket-anywhere/sourcedir.tar.gz", "not a name"])
+def test_trace_of_what_does_not_exist_ends_with_1_and_says_so_in_one_line(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, asked: str
+) -> None:
+    done = trace(local_sagemaker, tmp_path, asked)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert asked in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "no traceback"
+
+
+def test_trace_can_be_read_where_only_ascii_can_be_written(
+    local_sagemaker: LocalSageMaker, scene: Scene, tmp_path: Path
+) -> None:
+    done = trace(local_sagemaker, tmp_path, scene.endpoint, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert scene.commit in done.stdout
+
+
+def test_trace_without_credentials_says_what_to_set(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", **REGION}
+    done = subprocess.run([PROGRAM, "trace", "any"], env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "AWS_PROFILE" in done.stderr and TO_LOCAL in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "no traceback"
