@@ -32,6 +32,8 @@ RUN_ELSEWHERE = {
     "airflow-sm-git sweep": "tests/test_cli.py",
     "airflow-sm-git sweep --delete": "tests/test_cli.py",
     "airflow-sm-git sweep --delete --older-than 3d": "tests/test_cli.py",
+    "airflow-sm-git trace NAME": "tests/test_cli.py",
+    "airflow-sm-git trace NAME --verify": "tests/test_cli.py",
 }
 LOCAL = [command for command in COMMANDS if "airflow-sm-git local" in command]
 
