@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 
-from benchmarks import dag_import, demo, git_memory, git_sources, local_server
+from benchmarks import dag_import, demo, git_memory, git_sources, local_server, waits
 from benchmarks.table import HEADER, Row
 
-PARTS = ("dag_import", "local_server", "git_sources", "git_memory", "demo")
+PARTS = ("dag_import", "local_server", "git_sources", "git_memory", "demo", "waits")
 
 
 def main() -> None:
@@ -17,6 +17,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=…", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}")
     parser.add_argument("--times", type=int, default=21, help="measurements for each median (%(default)s)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=waits.SIZES, help="numbers of waits (%(default)s)")
+    parser.add_argument("--long", action="store_true", help="watch the waits for ten minutes too")
     options = parser.parse_args()
     parts = options.parts or PARTS
     rows: list[Row] = []
@@ -32,6 +34,9 @@ def main() -> None:
             rows += git_memory.rows()
         elif part == "demo":
             rows += demo.rows()
+        elif part == "waits":
+            rows += waits.rows(options.sizes)
+            rows += waits.long_rows() if options.long else []
         else:
             parser.error(f"no part {part!r}: choose from {', '.join(PARTS)}")
     print(f"\nPython {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{HEADER}")

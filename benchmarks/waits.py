@@ -27,6 +27,7 @@ LIMITED = 1000  # the size that the limits are for
 WINDOW = 60.0  # seconds over which the steady state is measured
 PATIENCE = 900.0  # seconds that a side has to start all its waits
 SETTLE = 10.0
+LONG = 620.0
 SPREAD = 60.0  # seconds within which all jobs end
 PEER = "Amazon provider"
 # aiobotocore bounds these itself.
@@ -168,7 +169,7 @@ def _end(triggerer: Triggerer, stub: Server, outcome: Outcome, names: Sequence[s
     until(lambda: len(triggerer.resumed()) >= outcome.count, 4 * SPREAD, f"{outcome.count} events")
     after = time.time()
     for index, at in triggerer.resumed():
-        outcome.late.append(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp() - ends[names[index]])
+        outcome.late.append(_seconds(at) - ends[names[index]])
     outcome.end_calls = Counter(name for _, name in stub.ask(do="counts", since=before)["calls"])
     time.sleep(1.5)  # the probe's last line
     outcome.stalls["end"] = triggerer.stalled(before, after + 1.5)
@@ -230,3 +231,37 @@ def compared(ours: Outcome, theirs: Outcome, idle: Outcome) -> list[Row]:
         row("events that came", "", len(ours.late), len(theirs.late)),
         row("last event after its job's end", "s", late, their_late, INTERVAL + 5),
     ]
+
+
+def long_rows(count: int = LIMITED, seconds: float = LONG) -> list[Row]:
+    """Our listings over a long time, and when a job is noticed whose end no listing by time of change shows."""
+    outcome = Outcome("ours", count)
+    with scene() as (folder, code), server(Path(sys.executable), code) as stub:
+        names = sorted(f"waits-{number:05}" for number in range(count))
+        stub.ask(do="create", count=count, age=AGE)
+        triggerer = Triggerer(folder / "home", Path(sys.executable), code, stub.url)
+        triggerer.prepare("ours", names)
+        with triggerer.running(count + 10):
+            _start(triggerer, stub, outcome)
+            # The one that is hidden ends later than the first listing that reaches back, which would show it.
+            time.sleep(2 * INTERVAL)
+            ended = stub.ask(do="finish", names=names[count // 2 : count // 2 + 1], over=0, hidden="time")["ends"]
+            _wait(triggerer, stub, outcome, seconds)
+            noticed = triggerer.resumed()
+    late = inf
+    for index, at in noticed:
+        late = _seconds(at) - ended[names[index]]
+    print(f"  {outcome}", flush=True)
+    what = f"{count} waits for {seconds / 60:.0f} minutes: "
+    return [
+        Row(what + "listings", outcome.listings, "a minute", limit=12),
+        Row(what + "listings in the fullest minute", outcome.worst_minute, ""),
+        Row(what + "describes", outcome.describes, "a minute", limit=1),
+        Row(what + "longest stall", outcome.stalls["steady"], "s", limit=0.1),
+        Row(what + "an end that listings by time do not show, noticed after", late, "s", limit=600),
+    ]
+
+
+def _seconds(text: str) -> float:
+    """A time of the database's, in UTC, as seconds since 1970."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()

@@ -403,6 +403,19 @@ def test_what_no_listing_shows_is_found_by_a_look() -> None:
     run(scenario())
 
 
+def test_polls_are_not_closer_than_was_asked() -> None:
+    async def scenario() -> None:
+        account = Account()
+        running(account, "job")
+        wait = waiting(Watcher(account.connect), "job", interval=0.3)
+        await account.listed(5)
+        account.end("job")
+        await wait
+        assert all(after - before >= 0.3 for before, after in zip(account.times, account.times[1:], strict=False))
+
+    run(scenario())
+
+
 def test_an_eager_wait_does_not_sleep_as_long_as_a_lazy_one() -> None:
     async def scenario() -> None:
         account = Account()
