@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from airflow_sm_git.core.names import TaskKey
 from airflow_sm_git.core.training import TrainSpec
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
-from tests.local.sagemaker_requests import BUCKET, IMAGE, ROLE, client, ended, unique
+from tests.local.sagemaker_requests import BUCKET, IMAGE, ROLE, client, ended, unique, until
 
 
 class LateListing(SageMakerClient):
@@ -94,3 +95,33 @@ def test_a_job_that_we_stopped_is_followed_by_the_next_attempt(local_sagemaker: 
     second, attached = go(local_sagemaker, slow)
     assert (second, attached) == (name.removesuffix("-1") + "-2", False)
     stop_job(sagemaker, second, "test")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_two_workers_at_once_submit_one_job(local_sagemaker: LocalSageMaker, order: Order, when: str) -> None:
+    prefix = order.key.dag_id.replace("_", "-")
+    answers: dict[str, tuple[str, bool]] = {}
+    began = len(local_sagemaker.requests())
+    slow = replace(order, spec=replace(order.spec, hyperparameters={"wait-for": "/nowhere"}))
+
+    def work(name: str) -> None:
+        answers[name] = go(local_sagemaker, slow)
+
+    stale = local_sagemaker.fault("stale", action="ListTrainingJobs", times=0)
+    held = local_sagemaker.fault("hold", action="CreateTrainingJob", resource=prefix, when=when)
+    with stale, held:
+        first, second = (threading.Thread(target=work, args=(name,)) for name in ("first", "second"))
+        first.start()
+        until(lambda: held.rule["holding"], lambda holding: holding == 1)
+        second.start()
+        second.join(30)
+        assert steps.actions(local_sagemaker, began).count("ListTrainingJobs") >= 2, "the second has listed"
+        held.release()
+        first.join(30)
+    stop_job(SageMakerClient(client(local_sagemaker, "sagemaker")), answers["first"][0], "test")
+
+    sent = [line for line in local_sagemaker.requests()[began:] if line["action"] == "CreateTrainingJob"]
+    assert sorted(line["status"] for line in sent) == [200, 400], "both tried"
+    assert {name for name, _ in answers.values()} == {job["TrainingJobName"] for job in jobs(local_sagemaker, order)}
+    assert sorted(attached for _, attached in answers.values()) == [False, True], "one of them has made it"
+    assert len(jobs(local_sagemaker, order)) == 1
