@@ -1,0 +1,388 @@
+"""An endpoint comes to serve what was asked for, or it is said why not, whatever others do meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.config import Config
+
+from airflow_sm_git.clients.deploying import Deployment
+from airflow_sm_git.clients.endpoint_log import log_end
+from airflow_sm_git.clients.sagemaker import SageMakerClient
+from airflow_sm_git.core import errors
+from airflow_sm_git.core.deployment import DeploySpec, deploy_requests
+from airflow_sm_git.core.names import make_tags
+from airflow_sm_git.core.rollout import Asked
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
+from tests.local.sagemaker_requests import IMAGE, ROLE, client, settled, unique, until
+
+TAGS = make_tags({"namespace": "tests"})
+ONCE = Config(retries={"total_max_attempts": 1}, read_timeout=60)
+MUTATING = ("Create", "Update", "Delete", "AddTags")
+
+
+class Meddled(SageMakerClient):
+    """A client during whose work something else happens.
+
+    :param before: what to do before the first call of an action.
+    :param seen: what DescribeEndpoint says first, in this order, over what the server says.
+    """
+
+    def __init__(
+        self, boto: Any, before: dict[str, Callable[[], Any]] | None = None, seen: list[dict[str, Any]] | None = None
+    ) -> None:
+        super().__init__(boto)
+        self._before = before or {}
+        self._seen = seen or []
+
+    def call(self, operation: str, /, **request: Any) -> dict[str, Any]:
+        if act := self._before.pop(operation, None):
+            act()
+        return super().call(operation, **request)
+
+    def describe(self, kind: str, name: str) -> dict[str, Any] | None:
+        answer = super().describe(kind, name)
+        if kind == "Endpoint" and answer and self._seen:
+            return {**answer, **self._seen.pop(0)}
+        return answer
+
+
+class Scene:
+    """A standing endpoint's name, and deployments to it."""
+
+    def __init__(self, server: LocalSageMaker) -> None:
+        self.server = server
+        self.name = unique("standing")
+        self.boto = server.client("sagemaker", config=ONCE)
+        self.logged: list[str] = []
+
+    def deployment(self, weights: str, client: SageMakerClient | None = None, **changes: Any) -> Deployment:
+        """A deployment of a model with these weights."""
+        spec = DeploySpec(
+            endpoint_name=self.name,
+            image_uri=IMAGE,
+            role=ROLE,
+            region="us-east-1",
+            model_data=steps.model_data(self.server, weights),
+            package=steps.package(self.server),
+            entry_point="serve.py",
+            hosting="s3",
+        )
+        return Deployment(
+            client or SageMakerClient(self.boto),
+            deploy_requests(replace(spec, **changes), TAGS),
+            log=lambda text, *arguments: self.logged.append(text % arguments),
+            log_end=lambda reason: log_end(self.server.client("logs"), self.name, reason),
+        )
+
+    def wait(self, asked: Asked | None = None) -> None:
+        """Wait until the endpoint is not busy."""
+        SageMakerClient(self.boto).wait("Endpoint", self.name, check_interval=0.02, deadline=time.time() + 60)
+
+    def deploy(self, weights: str, client: SageMakerClient | None = None, **changes: Any) -> dict[str, Any]:
+        """Deploy as a task does, to the end."""
+        deployment = self.deployment(weights, client, **changes)
+        endpoint, serves = deployment.settle(None, wait=self.wait)
+        assert serves
+        deployment.finish(endpoint, "tests", 2)
+        return endpoint
+
+    def live(self) -> str:
+        """The live configuration."""
+        endpoint = settled(self.server, self.name)
+        assert endpoint["EndpointStatus"] == "InService"
+        return str(endpoint["EndpointConfigName"])
+
+    def accepted(self, since: int = 0) -> list[str]:
+        """The calls about this endpoint and its parts that changed something, from a number on."""
+        return [
+            str(line["action"])
+            for line in self.server.requests()[since:]
+            if self.name in line["resource"] and line["action"].startswith(MUTATING) and line["status"] == 200
+        ]
+
+
+@pytest.fixture
+def scene(local_sagemaker: LocalSageMaker) -> Iterator[Scene]:
+    made = Scene(local_sagemaker)
+    yield made
+    if local_sagemaker.client("sagemaker").list_endpoints(NameContains=made.name)["Endpoints"]:
+        steps.clean_up(local_sagemaker, made.name)
+
+
+def test_two_that_create_the_same_endpoint_at_once_get_what_they_asked_for_one_after_the_other(scene: Scene) -> None:
+    first: list[dict[str, Any]] = []
+    with scene.server.fault("hold", action="CreateEndpoint", resource=scene.name) as hold:
+        late = threading.Thread(target=lambda: first.append(scene.deploy("late")))
+        late.start()
+        until(lambda: hold.rule["holding"], bool)
+        early = scene.deploy("early")
+        hold.release()
+        late.join(60)
+    assert early["EndpointConfigName"] == scene.deployment("early").config
+    assert first[0]["EndpointConfigName"] == scene.live() == scene.deployment("late").config
+    assert any("Another one changes the endpoint" in line for line in scene.logged)
+    changes = scene.accepted()
+    assert (changes.count("CreateEndpoint"), changes.count("UpdateEndpoint")) == (1, 1)
+
+
+def test_two_that_ask_for_the_same_make_it_once(scene: Scene) -> None:
+    done: list[dict[str, Any]] = []
+    with scene.server.fault("hold", action="CreateModel", resource=scene.name) as hold:
+        threads = [threading.Thread(target=lambda: done.append(scene.deploy("same"))) for _ in range(2)]
+        threads[0].start()
+        until(lambda: hold.rule["holding"], bool)
+        threads[1].start()
+        until(lambda: scene.accepted(), lambda changes: "CreateEndpoint" in changes)
+        hold.release()
+        for thread in threads:
+            thread.join(60)
+    assert [each["EndpointConfigName"] for each in done] == [scene.live()] * 2
+    changes = scene.accepted()
+    creations = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint")
+    assert [changes.count(action) for action in creations] == [1, 1, 1, 0]
+
+
+def test_an_update_that_comes_while_another_is_under_way_waits_for_it(scene: Scene, tmp_path: Path) -> None:
+    scene.deploy("old")
+    flag = tmp_path / "flag"
+    other = scene.deployment("other", environment={"WAIT_FOR": str(flag)})
+    other.settle(None, wait=scene.wait, to_the_end=False)
+    waited: list[str] = []
+
+    def wait(asked: Asked | None) -> None:
+        waited.append(scene.boto.describe_endpoint(EndpointName=scene.name)["EndpointStatus"])
+        flag.touch()
+        scene.wait(asked)
+
+    mine = scene.deployment("mine")
+    endpoint, _ = mine.settle(None, wait=wait)
+    assert waited[0] == "Updating"
+    assert endpoint["EndpointConfigName"] == mine.config == scene.live()
+
+
+def test_who_is_overtaken_says_so_and_does_not_turn_it_back(scene: Scene) -> None:
+    scene.deploy("old")
+
+    def wait(asked: Asked | None) -> None:
+        scene.wait()
+        scene.deploy("theirs")
+
+    mine = scene.deployment("mine")
+    with pytest.raises(errors.DeployOvertaken, match="somebody else has updated it meanwhile") as caught:
+        mine.settle(None, wait=wait)
+    assert not caught.value.retryable
+    assert scene.live() == scene.deployment("theirs").config
+    assert repr(scene.live()) in str(caught.value)
+
+
+def test_an_endpoint_that_somebody_deletes_meanwhile_is_not_made_again(scene: Scene) -> None:
+    def wait(asked: Asked | None) -> None:
+        scene.wait()
+        scene.boto.delete_endpoint(EndpointName=scene.name)
+        until(lambda: scene.boto.list_endpoints(NameContains=scene.name)["Endpoints"], lambda found: not found)
+
+    with pytest.raises(errors.DeployOvertaken, match="somebody deleted it") as caught:
+        scene.deployment("mine").settle(None, wait=wait)
+    assert not caught.value.retryable
+    assert scene.accepted().count("CreateEndpoint") == 1
+
+
+@pytest.mark.parametrize("standing", [False, True], ids=["create", "update"])
+def test_a_configuration_that_somebody_deletes_before_it_is_used_is_made_again(scene: Scene, standing: bool) -> None:
+    if standing:
+        scene.deploy("old")
+    config = scene.deployment("mine").config
+    action = "UpdateEndpoint" if standing else "CreateEndpoint"
+    meddled = Meddled(scene.boto, {action: lambda: scene.boto.delete_endpoint_config(EndpointConfigName=config)})
+    assert scene.deploy("mine", meddled)["EndpointConfigName"] == config == scene.live()
+
+
+def test_a_model_that_somebody_deletes_before_it_is_used_is_made_again(scene: Scene) -> None:
+    def delete() -> None:
+        for model in scene.boto.list_models(NameContains=scene.name)["Models"]:
+            scene.boto.delete_model(ModelName=model["ModelName"])
+
+    meddled = Meddled(scene.boto, {"CreateEndpointConfig": delete})
+    assert scene.deploy("mine", meddled)["EndpointConfigName"] == scene.live()
+
+
+def test_an_endpoint_that_is_deleted_before_it_is_updated_is_created(scene: Scene) -> None:
+    scene.deploy("old")
+
+    def delete() -> None:
+        scene.boto.delete_endpoint(EndpointName=scene.name)
+        until(lambda: scene.boto.list_endpoints(NameContains=scene.name)["Endpoints"], lambda found: not found)
+
+    mine = scene.deploy("mine", Meddled(scene.boto, {"UpdateEndpoint": delete}))
+    assert mine["EndpointConfigName"] == scene.live()
+
+
+def test_maintenance_is_waited_for(scene: Scene) -> None:
+    scene.deploy("old")
+    waited: list[Asked | None] = []
+
+    def wait(asked: Asked | None) -> None:
+        waited.append(asked)
+        scene.wait()
+
+    maintained = Meddled(scene.boto, seen=[{"EndpointStatus": "SystemUpdating"}])
+    mine = scene.deployment("mine", maintained)
+    assert mine.settle(None, wait=wait)[0]["EndpointConfigName"] == scene.live() == mine.config
+    assert waited[0] is None, "nothing had been asked for yet"
+
+
+@pytest.mark.parametrize("status", ["OutOfService", "UpdateRollbackFailed"])
+def test_an_endpoint_in_trouble_is_moved_on_but_none_that_got_into_it_by_our_doing_is_a_success(
+    scene: Scene, status: str
+) -> None:
+    scene.deploy("old")
+    trouble = {"EndpointStatus": status, "FailureReason": "Something broke."}
+    assert scene.deploy("mine", Meddled(scene.boto, seen=[trouble]))["EndpointConfigName"] == scene.live()
+    fine: dict[str, Any] = {}
+    with pytest.raises(errors.DeployFailed, match=rf"is {status}: Something broke\.") as caught:
+        scene.deploy("other", Meddled(scene.boto, seen=[fine, trouble]))
+    assert caught.value.retryable
+
+
+def test_weights_that_are_not_as_requested_after_the_update_are_a_failure_that_names_them(scene: Scene) -> None:
+    wish = [{"VariantName": "AllTraffic", "DesiredWeight": 0.25}]
+
+    def wait(asked: Asked | None) -> None:
+        scene.wait()
+        scene.boto.update_endpoint_weights_and_capacities(EndpointName=scene.name, DesiredWeightsAndCapacities=wish)
+        scene.wait()
+
+    mine = scene.deployment("mine")
+    with pytest.raises(errors.DeployFailed, match="but not as requested: variant 'AllTraffic' has the desired weight"):
+        mine.settle(None, wait=wait)
+    since = len(scene.server.requests())
+    scene.deploy("mine")
+    assert any("left so: variant 'AllTraffic' has the desired weight 0.25, not 1" in line for line in scene.logged)
+    assert set(scene.accepted(since)) <= {"AddTags"}, "who changed them later meant it"
+
+
+def test_instances_that_are_missing_after_the_update_are_a_failure_that_names_them(scene: Scene) -> None:
+    scene.deploy("old")
+    live = {"VariantName": "AllTraffic", "CurrentInstanceCount": 1, "CurrentWeight": 1.0}
+    fine: dict[str, Any] = {}
+    short = Meddled(scene.boto, seen=[fine, {"ProductionVariants": [live]}])
+    with pytest.raises(errors.DeployFailed, match="variant 'AllTraffic' has 1 instances of 3"):
+        scene.deploy("mine", short, initial_instance_count=3)
+
+
+def test_a_try_that_finds_its_update_under_way_waits_for_it_and_tells_of_its_rollback(
+    scene: Scene, tmp_path: Path
+) -> None:
+    old = scene.deploy("old")["EndpointConfigName"]
+    flag = tmp_path / "flag"
+    changes = {"environment": {"WAIT_FOR": str(flag), "NEEDS": str(tmp_path / "never")}}
+    scene.deployment("mine", **changes).settle(None, wait=scene.wait, to_the_end=False)
+
+    def wait(asked: Asked | None) -> None:
+        flag.touch()
+        scene.wait()
+
+    with pytest.raises(errors.DeployRolledBack, match=f"rolled back to {old!r}, which serves on") as caught:
+        scene.deployment("mine", **changes).settle(None, wait=wait)
+    assert not caught.value.retryable
+    assert "the model cannot be loaded" in str(caught.value)
+    assert scene.accepted().count("UpdateEndpoint") == 1
+    assert scene.live() == old
+
+
+def test_a_rollback_without_a_reason_is_still_a_rollback(scene: Scene) -> None:
+    old = scene.deploy("old")["EndpointConfigName"]
+    fine: dict[str, Any] = {}
+    silent = Meddled(scene.boto, seen=[fine, {"EndpointConfigName": old, "FailureReason": ""}])
+    with pytest.raises(errors.DeployRolledBack, match=r"AWS gave no reason\."):
+        scene.deploy("mine", silent)
+
+
+@pytest.mark.parametrize("standing", [False, True], ids=["create", "update"])
+def test_want_of_capacity_is_worth_another_try(scene: Scene, standing: bool) -> None:
+    if standing:
+        scene.deploy("old")
+    with (
+        scene.server.fault("capacity", action="*Endpoint", resource=scene.name) as capacity,
+        pytest.raises(errors.DeployFailed, match=r"InsufficientInstanceCapacity(.|\n)*Try again later") as caught,
+    ):
+        scene.deploy("mine")
+    assert caught.value.retryable
+    assert ("serves on" in str(caught.value)) == standing
+    capacity_hits = [line for line in scene.server.requests() if line.get("fault") == "capacity"]
+    assert capacity_hits, capacity
+    assert scene.deploy("mine")["EndpointConfigName"] == scene.live()
+
+
+PARTS = ["CreateModel", "CreateEndpointConfig", "AddTags"]
+POINTS = [
+    *((False, action) for action in [*PARTS, "CreateEndpoint"]),
+    *((True, action) for action in [*PARTS, "UpdateEndpoint", "DeleteEndpointConfig", "DeleteModel"]),
+]
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "lose"])
+@pytest.mark.parametrize(("standing", "action"), POINTS, ids=[f"{'update' if s else 'create'} {a}" for s, a in POINTS])
+def test_a_try_that_was_lost_at_any_call_is_made_up_for_by_the_next_and_a_third_changes_nothing(
+    scene: Scene, standing: bool, action: str, kind: str
+) -> None:
+    if standing:
+        scene.deploy("older")
+        scene.deploy("old")
+    since = len(scene.server.requests())
+    resource = "" if action == "AddTags" else scene.name
+    with (
+        scene.server.fault(kind, service="sagemaker", action=action, resource=resource),
+        pytest.raises(errors.ServiceFault) as caught,
+    ):
+        scene.deploy("mine")
+    assert caught.value.retryable
+    assert scene.deploy("mine")["EndpointConfigName"] == scene.live()
+    changes = [
+        line["action"]
+        for line in scene.server.requests()[since:]
+        if scene.name in line["resource"] and line["action"].startswith("Create") and not line.get("error")
+    ]
+    wanted = ["CreateModel", "CreateEndpointConfig", *([] if standing else ["CreateEndpoint"])]
+    faults = [line for line in scene.server.requests()[since:] if line.get("fault")]
+    assert len(faults) == 1
+    once = [each for each in changes if each in wanted]
+    assert sorted(set(once)) == sorted(wanted)
+    kept = 2 if standing else 1
+    assert len(scene.boto.list_endpoint_configs(NameContains=scene.name)["EndpointConfigs"]) == kept
+    assert len(scene.boto.list_models(NameContains=scene.name)["Models"]) == kept
+    since = len(scene.server.requests())
+    scene.deploy("mine")
+    assert set(scene.accepted(since)) <= {"AddTags"}
+
+
+def test_nothing_is_made_of_a_request_that_the_api_has_no_form_for(scene: Scene) -> None:
+    since = len(scene.server.requests())
+    with pytest.raises(errors.BadParameter, match="UpdateEndpoint"):
+        scene.deploy("mine", deployment_config={"BlueGreenPolicy": {"Type": "ALL_AT_ONCE"}})
+    assert scene.accepted(since) == []
+
+
+def test_a_version_that_is_on_its_way_is_not_dropped(scene: Scene, tmp_path: Path) -> None:
+    scene.deploy("one")
+    flag = tmp_path / "flag"
+    mine = scene.deployment("two")
+    endpoint, _ = mine.settle(None, wait=scene.wait)
+    theirs = scene.deployment("three", environment={"WAIT_FOR": str(flag)})
+    theirs.settle(None, wait=scene.wait, to_the_end=False)
+    mine.finish(endpoint, "tests", 1)
+    left = {
+        each["EndpointConfigName"]
+        for each in client(scene.server, "sagemaker").list_endpoint_configs(NameContains=scene.name)["EndpointConfigs"]
+    }
+    assert left == {mine.config, theirs.config}
+    flag.touch()
+    assert scene.live() == theirs.config
