@@ -160,6 +160,12 @@ class Walk:
                 node.children.append(self._data(uri))
             if "ModelPackageName" in container:
                 node.problems.append(f"it is of {container['ModelPackageName']}, which is not followed")
+        if (
+            "package" in node.facts
+            and not given
+            and not any(each.facts.get("package_digest") for each in node.children)
+        ):
+            node.problems.append("its tags name a package, but no archive of it says that one was put into it")
         return node
 
     def _job(self, answer: dict[str, Any]) -> Node:

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from airflow_sm_git.clients.s3 import Store
 from airflow_sm_git.clients.trace import trace
 from airflow_sm_git.core.names import make_tags
 from airflow_sm_git.core.trace import Check, as_text
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests.clients.traces import Scene, deleted, node, nodes, replaced
-from tests.local.sagemaker_requests import client
+from tests.local.sagemaker_requests import BUCKET, client, put, unique
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
 
@@ -291,6 +292,38 @@ def test_tags_that_were_changed_contradict_what_the_container_is_told(server: Lo
     assert found.verified is False
     expected = f"its tag says commit {'0' * 40}, its environment {scene.commit}"
     assert node(found, "TrainingJob").problems == [expected]
+
+
+def test_a_model_that_claims_a_package_and_serves_what_the_script_left_in_code_is_not_verified(
+    server: LocalSageMaker, scene: Scene
+) -> None:
+    """Everything that is claimed exists and is whole; but it is not what the container runs."""
+    sagemaker, name = client(server, "sagemaker"), unique("claims")
+    honest = sagemaker.describe_model(ModelName=scene.records["deploy"]["model_name"])
+    container = {**honest["PrimaryContainer"], "ModelDataUrl": scene.records["train"]["model_data"]}
+    tags = sagemaker.list_tags(ResourceArn=honest["ModelArn"])["Tags"]
+    role = honest["ExecutionRoleArn"]
+    sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=role, Tags=tags)
+    found = verify(name)
+    assert wrong(found) == []
+    assert found.verified is False
+    assert found.problems == [
+        f"model {name}: its tags name a package, but no archive of it says that one was put into it"
+    ]
+
+
+def test_a_fork_that_shares_commit_and_package_changes_nothing(server: LocalSageMaker, scene: Scene) -> None:
+    uri = scene.records["package"]["manifest_uri"]
+    fork = f"{uri[: -len('abcdefgh2345.json')]}abcdefgh2345.json"
+    body = b"".join(Store(client(server, "s3"), f"s3://{BUCKET}").read(uri))
+    forked = json.dumps({**json.loads(body), "repository": "https://example.com/fork.git"})
+    put(server, forked, fork.removeprefix(f"s3://{BUCKET}/"))
+    try:
+        found = verify(scene.endpoint)
+        assert node(found, "Commit").facts["manifests"] == sorted([fork, uri])
+        assert (found.verified, found.problems) == (True, [])
+    finally:
+        client(server, "s3").delete_object(Bucket=BUCKET, Key=fork.removeprefix(f"s3://{BUCKET}/"))
 
 
 def test_nothing_to_compare_is_not_verified(server: LocalSageMaker, scene: Scene) -> None:
