@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 from airflow_sm_git.local import daemon
 from airflow_sm_git.local.state import Info, State
 
+SETTLE_SECONDS = 10.0
+
 
 @dataclass
 class LocalSageMaker:
@@ -24,10 +27,12 @@ class LocalSageMaker:
 
     :param root: its state directory.
     :param info: its coordinates.
+    :param kept: names of the endpoints that may be left in it.
     """
 
     root: Path
     info: Info
+    kept: set[str] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -87,6 +92,27 @@ class LocalSageMaker:
             raise ValueError(f"{method} /_faults{path}: {answer.status} {said}")
         return json.loads(said)
 
+    def keep(self, *endpoints: str) -> None:
+        """Ask that endpoints may be there when the server stops."""
+        self.kept.update(endpoints)
+
+    def left(self) -> list[str]:
+        """What would go on costing: jobs that run, and endpoints that no test asked to keep."""
+        sagemaker = self.client("sagemaker")
+        jobs = [
+            job["TrainingJobName"]
+            for status in ("InProgress", "Stopping")
+            for page in sagemaker.get_paginator("list_training_jobs").paginate(StatusEquals=status)
+            for job in page["TrainingJobSummaries"]
+        ]
+        endpoints = [
+            endpoint["EndpointName"]
+            for page in sagemaker.get_paginator("list_endpoints").paginate()
+            for endpoint in page["Endpoints"]
+            if endpoint["EndpointName"] not in self.kept
+        ]
+        return [*(f"training job {name}" for name in jobs), *(f"endpoint {name}" for name in endpoints)]
+
     def processes(self) -> list[psutil.Process]:
         """The server's process and all that descend from it."""
         server = psutil.Process(self.info.pid)
@@ -126,15 +152,28 @@ class Fault:
 
 @pytest.fixture(scope="session")
 def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
-    """A local SageMaker for the whole session; afterwards it is stopped, and none of its processes may be left.
+    """A local SageMaker for the whole session.
 
-    It ends itself where pytest is killed.
+    Afterwards no job may be running in it, no endpoint be there that no test has asked to keep, and none of its
+    processes be left: what a test forgets would cost money on AWS. It ends itself where pytest is killed.
     """
     root = tmp_path_factory.mktemp("local-sagemaker") / "state"
     server = LocalSageMaker(root, daemon.start(root, owner=os.getpid(), faults=True))
     yield server
+    forgotten = _forgotten(server)
     before = server.processes()
     daemon.stop(root)
     left = [one for one in before if daemon.alive(one)]
     if left:
         pytest.fail(f"The local SageMaker left processes behind: {left}")
+    if forgotten:
+        pytest.fail(f"The tests left in the local SageMaker: {', '.join(forgotten)}")
+
+
+def _forgotten(server: LocalSageMaker) -> list[str]:
+    """What is left for good: what is being stopped or deleted gets the time it needs."""
+    server.control("DELETE", "")
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (left := server.left()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left

@@ -56,3 +56,33 @@ def test_a_server_for_a_process_that_is_gone_does_not_start(tmp_path: Path) -> N
     done.wait()
     with pytest.raises(daemon.StartFailed, match=f"The process {done.pid}, for which this server is to be, is gone"):
         daemon.start(tmp_path / "state", owner=done.pid)
+
+
+LEAK = """
+from airflow_sm_git.local.pytest_plugin import local_sagemaker
+from tests import steps
+def test_that_forgets(local_sagemaker):
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("steps.submit(local_sagemaker, wait_for='/nowhere')", "The tests left in the local SageMaker: training job "),
+        ("steps.create_endpoint(local_sagemaker)", "The tests left in the local SageMaker: endpoint echo-"),
+        ("local_sagemaker.keep(steps.create_endpoint(local_sagemaker))", ""),
+        ("steps.clean_up(local_sagemaker, steps.create_endpoint(local_sagemaker))", ""),
+        ("steps.submit(local_sagemaker)", ""),
+    ],
+    ids=["job", "endpoint", "kept", "deleted", "ended"],
+)
+def test_a_run_that_leaves_what_costs_fails(tmp_path: Path, body: str, says: str) -> None:
+    case = tmp_path / "test_case.py"
+    case.write_text(LEAK.format(body))
+    base = ["--rootdir", str(tmp_path), "--basetemp", str(tmp_path / "base")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", *base, str(case)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout
+    assert done.returncode == (1 if says else 0), done.stdout
+    assert says in done.stdout
