@@ -111,7 +111,7 @@ def measure(side: str, count: int, window: float) -> Outcome:
                 _wait(triggerer, stub, outcome, window)
                 if side != "idle":
                     _end(triggerer, stub, outcome, names)
-            except TimeoutError as error:
+            except (TimeoutError, ChildProcessError) as error:
                 outcome.failed = str(error)
             outcome.blocked = triggerer.blocked()
             outcome.load = os.getloadavg()[0]

@@ -172,14 +172,23 @@ class Triggerer:
             database.execute(f"UPDATE trigger SET queue = NULL WHERE id IN ({query})", (HELD, count))  # noqa: S608
 
     def resumed(self) -> list[tuple[int, str]]:
-        """Map index of each task instance whose event has come, and when, as the database has it (UTC)."""
+        """Map index of each task instance whose event has come, and when, as the database has it (UTC).
+
+        :raises ChildProcessError: the triggerer has ended by itself; so does `seen`.
+        """
+        self._check()
         with closing(sqlite3.connect(f"file:{self.home / 'airflow.db'}?mode=ro", uri=True, timeout=60)) as database:
             query = "SELECT map_index, scheduled_dttm FROM task_instance WHERE state = 'scheduled'"
             return list(database.execute(query))
 
     def seen(self) -> list[dict[str, float]]:
         """What the probe wrote; see `waits_probe.Probe`."""
+        self._check()
         return [json.loads(line) for line in self.probe.read_text().splitlines() if line.endswith("}")]
+
+    def _check(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            raise ChildProcessError(f"the triggerer has ended: {self.output.read_text(errors='replace')[-500:]}")
 
     def stalled(self, since: float, until: float) -> float:
         """The event loop's longest delay between two times, in seconds."""
