@@ -42,16 +42,17 @@ def context(lab: Lab) -> Iterator[Context]:
     logs.close()
 
 
-def configured(lab: Lab, context: Context, *handlers: str, **settings: Any) -> str:
+def configured(lab: Lab, context: Context, *handlers: str, name: str = "config", **settings: Any) -> str:
     """A configuration with a variant for each of the handlers. The API's lower bound of 60 s does not hold here."""
     variants = []
     for number, source in enumerate(handlers):
-        data = lab.put(f"{number}.tar.gz", archive({"code/inference.py": source}))
+        model = f"{name}-m{number}"
+        data = lab.put(f"{model}.tar.gz", archive({"code/inference.py": source}))
         container = {"Image": IMAGE, "ModelDataUrl": data}
-        create_model(context, {"ModelName": f"m{number}", "PrimaryContainer": container, "ExecutionRoleArn": ROLE})
-        variants.append(variant(f"m{number}", VariantName=f"v{number}", **settings))
-    create_endpoint_config(context, {"EndpointConfigName": "config", "ProductionVariants": variants})
-    return "config"
+        create_model(context, {"ModelName": model, "PrimaryContainer": container, "ExecutionRoleArn": ROLE})
+        variants.append(variant(model, VariantName=f"v{number}", **settings))
+    create_endpoint_config(context, {"EndpointConfigName": name, "ProductionVariants": variants})
+    return name
 
 
 def test_containers_that_hang_fail_the_endpoint_in_their_time_and_are_gone(lab: Lab, context: Context) -> None:
@@ -74,6 +75,25 @@ def test_containers_that_hang_fail_the_endpoint_in_their_time_and_are_gone(lab: 
     assert (len(streams), len(hung)) == (2, 2)
     assert gone(*hung)
     assert not list(context.state.endpoints.iterdir())
+
+
+def test_an_update_to_a_container_that_hangs_is_rolled_back_in_its_time(lab: Lab, context: Context) -> None:
+    fleets = Fleets()
+    endpoints = Endpoints(context, fleets)
+    good = configured(lab, context, "def model_fn(model_dir): ...", name="good")
+    bad = configured(lab, context, HANG, name="bad", ContainerStartupHealthCheckTimeoutInSeconds=2)
+    endpoints.create({"EndpointName": "e", "EndpointConfigName": good})
+    eventually(lambda: endpoints.describe({"EndpointName": "e"})["EndpointStatus"] == "InService", "it serves")
+    endpoints.update({"EndpointName": "e", "EndpointConfigName": bad})
+    assert endpoints.describe({"EndpointName": "e"})["EndpointStatus"] == "Updating"
+    eventually(lambda: endpoints.describe({"EndpointName": "e"})["EndpointStatus"] != "Updating", "it is settled")
+    described = endpoints.describe({"EndpointName": "e"})
+    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", good)
+    assert "did not pass the ping health check" in described["FailureReason"]
+    with fleets.serving("e", {"v0": 1.0}, None, 1.0) as member:
+        assert member is not None
+        assert member.process.alive
+    endpoints.close()
 
 
 def test_the_time_to_start_is_the_variants_or_aws_default(lab: Lab, context: Context) -> None:
