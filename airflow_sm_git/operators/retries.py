@@ -19,7 +19,9 @@ class ErrorRetryPolicy(RetryPolicy):  # type: ignore[misc, valid-type, unused-ig
     fail at once with them, on every Airflow.
     """
 
-    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None) -> Any:
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> Any:
         """Airflow's question; see `airflow.sdk.RetryPolicy`."""
         from airflow.sdk import RetryDecision
 

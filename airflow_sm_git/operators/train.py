@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
@@ -71,7 +72,7 @@ class TrainOperator(AwsOperator):
         more than the job itself may take. ``execution_timeout`` counts deferred time too.
     :param print_log: print the job's log while it runs, deferred too, each line once and 20,000 at most.
     :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
-    :param cancel_on_kill: stop the job when the task is killed.
+    :param cancel_on_kill: stop the job when the task is killed, or fails for good while the job runs.
     :return: a `TrainingJob` record.
     """
 
@@ -216,14 +217,15 @@ class TrainOperator(AwsOperator):
         self._job_name = name
         if self._killed:  # while the job was being submitted
             self.on_kill()
-        TrainingJobLink.persist(context, client.region, name)
-        job = client.call("DescribeTrainingJob", TrainingJobName=name)
-        ended = phase(TRAINING_JOB, job["TrainingJobStatus"]).ended
-        if not self.wait_for_completion:
-            return self._record(client, job, attached)
-        if not ended and is_deferrable(self.deferrable):
-            self._defer(context, job, deadline, attached)
-        return self._finish(context, client, name, deadline, attached)
+        with self._never_abandoned(context):
+            TrainingJobLink.persist(context, client.region, name)
+            job = client.call("DescribeTrainingJob", TrainingJobName=name)
+            ended = phase(TRAINING_JOB, job["TrainingJobStatus"]).ended
+            if not self.wait_for_completion:
+                return self._record(client, job, attached)
+            if not ended and is_deferrable(self.deferrable):
+                self._defer(context, job, deadline, attached)
+            return self._finish(context, client, name, deadline, attached)
 
     def resume(self, context: Context, event: dict[str, Any]) -> TrainingJob:
         """Go on when the trigger has told that the job ended, or that time is up."""
@@ -235,7 +237,9 @@ class TrainOperator(AwsOperator):
             memo = event["memo"]
             deadline = datetime.fromisoformat(memo["deadline"])
             self._log_position = memo.get("log")
-            return self._finish(context, self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
+            self._job_name = memo["name"]
+            with self._never_abandoned(context):
+                return self._finish(context, self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
 
     def on_kill(self) -> None:
         """Stop the job: somebody killed the task."""
@@ -246,13 +250,33 @@ class TrainOperator(AwsOperator):
             self.log.info("The task was killed: stopping training job %s", self._job_name)
             stop_job(self.aws().sagemaker(), self._job_name, "killed")
 
+    @contextmanager
+    def _never_abandoned(self, context: Context) -> Iterator[None]:
+        """Stop the job if the task fails while it runs, and no further try will come for it."""
+        from airflow_sm_git.clients.jobs import stop_job
+
+        try:
+            yield
+        except errors.TrainingError:  # it has ended
+            raise
+        except Exception as error:
+            ti = context["ti"]
+            again = getattr(error, "retryable", True) and ti.try_number <= ti.max_tries
+            if self.cancel_on_kill and self._job_name and not again:
+                self.log.warning("Nobody will wait for training job %s any more: stopping it", self._job_name)
+                try:
+                    stop_job(self.aws().sagemaker(), self._job_name, "failed")
+                except errors.SmGitError as refusal:
+                    self.log.error("Training job %s may still run: %s", self._job_name, refusal)
+            raise
+
     def _mask(self) -> list[str]:
         """Let no log show what the job is given in secret, should the script print it."""
         given = [as_mapping(name, getattr(self, name)) for name in ("environment", "hyperparameters")]
         return mask(sensitive_values(*given))
 
     def _patience(self, spec: TrainSpec) -> float:
-        """Seconds to wait in all; Airflow does not count deferred time into ``execution_timeout``, so it is done here."""
+        """Seconds to wait in all. Airflow counts no deferred time into ``execution_timeout``, so it is done here."""
         given = self.execution_timeout.total_seconds() if self.execution_timeout else inf
         if self.wait_timeout not in (None, ""):
             return min(given, seconds("wait_timeout", self.wait_timeout))

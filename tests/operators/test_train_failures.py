@@ -1,0 +1,96 @@
+"""What goes wrong with a training job, brought about by the server: told apart, retried only where that may help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
+from tests.airflow_runner import Run, Runner
+from tests.local.sagemaker_requests import ended, unique
+
+
+def trained(airflow: Runner, fault: dict[str, Any], **options: Any) -> tuple[Run, list[str], int]:
+    """Run a DAG of one training task under a fault; the run, its jobs' statuses, and how often the fault acted."""
+    with airflow.dag() as dag:
+        package = steps.package(airflow.sagemaker)
+        steps.train(package=package, **{"retries": 2, **options})
+    named = {"resource": dag.dag_id.replace("_", "-")} if "resource" not in fault else {}
+    with airflow.sagemaker.fault(**fault, **named) as rule:
+        run = airflow.run(dag)
+        hits = rule.rule["hits"]
+    return run, [job["TrainingJobStatus"] for job in steps.jobs_of(airflow.sagemaker, dag.dag_id)], hits
+
+
+def test_a_denied_action_is_named_and_not_tried_again(airflow: Runner) -> None:
+    run, jobs, hits = trained(airflow, {"kind": "denied", "action": "CreateTrainingJob", "times": 0})
+    assert (run.state, jobs, hits) == ("failed", [], 1)
+    assert "Allow the AWS connection's identity sagemaker:CreateTrainingJob on " in str(run.errors["train"])
+
+
+def test_a_quota_that_would_never_do_is_told_at_once(airflow: Runner) -> None:
+    run, jobs, hits = trained(airflow, {"kind": "quota", "action": "CreateTrainingJob", "times": 0})
+    assert (run.state, jobs, hits) == ("failed", [], 1)
+    assert "Ask AWS for a higher quota" in str(run.errors["train"])
+
+
+def test_a_job_without_capacity_is_followed_by_another(airflow: Runner) -> None:
+    run, jobs, hits = trained(airflow, {"kind": "capacity"})
+    assert (run.state, jobs, hits) == ("success", ["Failed", "Completed"], 1)
+
+
+def test_a_job_that_lost_its_spot_instance_is_waited_for(airflow: Runner, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    options = {"use_spot_instances": True, "max_wait": 600, "max_run": 300, "hyperparameters": {"wait-for": str(flag)}}
+    run, jobs, hits = trained(airflow, {"kind": "spot", "seconds": 0.0}, **options)
+    assert (run.state, jobs, hits) == ("success", ["Completed"], 1)
+
+
+@pytest.mark.parametrize("kind", ["throttle", "unavailable", "internal", "lose"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_one_job_though_the_answer_to_its_submission_is_an_error(airflow: Runner, kind: str, when: str) -> None:
+    run, jobs, hits = trained(airflow, {"kind": kind, "action": "CreateTrainingJob", "when": when})
+    assert (run.state, jobs, hits) == ("success", ["Completed"], 1)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_task_that_may_not_see_its_job_any_more_stops_it(airflow: Runner, tmp_path: Path, deferrable: bool) -> None:
+    waiting = {"wait-for": str(tmp_path / "never")}
+    # First its trigger may not, then neither may the task that resumes.
+    denied = {"kind": "denied", "action": "DescribeTrainingJob", "skip": 1, "times": 2 if deferrable else 1}
+    run, jobs, hits = trained(airflow, denied, hyperparameters=waiting, deferrable=deferrable)
+    assert (run.state, len(jobs), hits) == ("failed", 1, denied["times"])
+    name = run.xcom("train", "sm_git_training_job_link").rpartition("/")[2]
+    job = ended(airflow.sagemaker, name)
+    assert job["TrainingJobStatus"] == "Stopped"
+    assert steps.tags_of(airflow.sagemaker, job["TrainingJobArn"])["stopped-by"] == "failed"
+
+
+def test_a_failure_tells_reason_exit_code_last_lines_page_and_remedy(
+    airflow: Runner, local_sagemaker: LocalSageMaker
+) -> None:
+    with airflow.dag() as dag:
+        steps.train(package=steps.package(local_sagemaker), hyperparameters={"fail": "1"})
+    run = airflow.run(dag)
+    said = str(run.errors["train"])
+    assert "failed with exit code 1: AlgorithmError" in said
+    assert "a last word" in said
+    assert "console.aws.amazon.com/sagemaker/home?region=us-east-1#/jobs/" in said
+    assert said.endswith("Correct the script or its inputs.")
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_a_job_is_given_in_secret_is_known_to_airflows_masker(
+    airflow: Runner, local_sagemaker: LocalSageMaker, deferrable: bool
+) -> None:
+    from airflow.sdk._shared.secrets_masker import redact
+
+    secret = unique("hf")
+    with airflow.dag() as dag:
+        steps.train(package=steps.package(local_sagemaker), environment={"HF_TOKEN": secret}, deferrable=deferrable)
+    assert airflow.run(dag).state == "success"
+    assert redact(f"it is {secret}") == "it is ***"
