@@ -7,17 +7,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_sm_git import GitCheckoutOperator, PackageSourceOperator
+from airflow_sm_git import DeployOperator, GitCheckoutOperator, PackageSourceOperator
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
 from tests.airflow_runner import Run, Runner
 from tests.git_server import Repository
-from tests.local.sagemaker_requests import client, unique
+from tests.local.sagemaker_requests import client, unique, until
+from tests.snippets import Page
 
 WAITING = [pytest.param(False, id="in the worker"), pytest.param(True, id="deferred")]
 
@@ -28,6 +31,22 @@ def server(local_sagemaker: LocalSageMaker) -> LocalSageMaker:
 
 
 Deploy = Callable[..., Run]
+
+
+def job(**members: Any) -> dict[str, Any]:
+    """The record of a training job of which only some is told."""
+    rest = (
+        "job_arn",
+        "commit",
+        "digest",
+        "metrics",
+        "billable_seconds",
+        "started_at",
+        "ended_at",
+        "region",
+        "attached",
+    )
+    return {**dict.fromkeys(rest), "schema": 1, "job_name": "a-job", **members}
 
 
 @pytest.fixture
@@ -340,6 +359,32 @@ def test_two_models_share_the_traffic_of_one_endpoint_by_weight(deploy: Deploy, 
         assert json.loads(answer["Body"].read())["model"] == weights
 
 
+def test_the_snippet_of_the_readme_serves_both_models(airflow: Runner, server: LocalSageMaker) -> None:
+    name = unique("words")
+    snippet = Page("README.md").snippets["standing.py"]
+    for written, here in {
+        '"words"': repr(name),
+        '"SageMakerRole"': '"sm-git-local"',
+        "s3://your-bucket/champion/model.tar.gz": steps.model_data(server, "champion"),
+        '"WaitIntervalInSeconds": 300': '"WaitIntervalInSeconds": 0',
+    }.items():
+        assert written in snippet
+        snippet = snippet.replace(written, here)
+    given = {
+        "DeployOperator": partial(DeployOperator, entry_point="serve.py", check_interval=0.05),
+        "package": SimpleNamespace(output=steps.package(server)),
+        "train": SimpleNamespace(output=job(status="Completed", model_data=steps.model_data(server, "challenger"))),
+    }
+    with airflow.dag() as dag:
+        exec(snippet, given)  # noqa: S102 - our own page
+    run = airflow.run(dag)
+    assert run.state == "success", run.errors
+    seen: set[str] = set()
+    until(lambda: seen.add(ask(server, name)["model"]) or seen, lambda models: len(models) == 2)
+    steps.clean_up(server, name)
+    assert seen == {"champion", "challenger"}
+
+
 @pytest.mark.parametrize(
     ("variants", "said"),
     [
@@ -410,11 +455,8 @@ def test_parameters_may_be_text_that_a_template_gives(deploy: Deploy, server: Lo
 
 
 def test_a_job_without_a_model_cannot_be_deployed(deploy: Deploy, server: LocalSageMaker) -> None:
-    job: dict[str, Any] = dict.fromkeys(
-        ("job_arn", "commit", "digest", "metrics", "billable_seconds", "started_at", "ended_at", "region", "attached")
-    )
-    job |= {"schema": 1, "job_name": "a-job", "status": "InProgress", "model_data": None}
-    run = deploy(training_job=job, model_data=None)
+    unfinished = job(status="InProgress", model_data=None)
+    run = deploy(training_job=unfinished, model_data=None)
     assert "training_job='a-job': is InProgress and has no model" in str(run.errors["deploy"])
-    run = deploy(training_job=job)
+    run = deploy(training_job=unfinished)
     assert "given together with training_job" in str(run.errors["deploy"])
