@@ -112,11 +112,7 @@ class Walk:
     def _endpoint(self, answer: dict[str, Any]) -> Node:
         node, tags = self._resource("Endpoint", answer, {"status": answer["EndpointStatus"]})
         node.facts |= reading.code(tags, {})[0]
-        if "FailureReason" in answer:
-            node.notes.append(f"its last change failed; what follows is what is live: {answer['FailureReason']}")
-        if "PendingDeploymentSummary" in answer:
-            pending = answer["PendingDeploymentSummary"]["EndpointConfigName"]
-            node.notes.append(f"it is being moved to {pending}; what follows is what is live")
+        node.notes += reading.endpoint_notes(answer)
         live = {each["VariantName"]: each for each in answer.get("ProductionVariants", [])}
         config = self._follow(
             node, "EndpointConfig", answer["EndpointConfigName"], lambda found: self._config(found, live)

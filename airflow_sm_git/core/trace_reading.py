@@ -112,6 +112,25 @@ def training_package(job: Mapping[str, Any]) -> str | None:
     return uri
 
 
+def endpoint_notes(endpoint: Mapping[str, Any]) -> list[str]:
+    """How what an endpoint names as its configuration relates to what is live.
+
+    :param endpoint: DescribeEndpoint's answer.
+    """
+    notes = []
+    status, reason = endpoint["EndpointStatus"], endpoint.get("FailureReason", "no reason was given")
+    pending = endpoint.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+    if status == "Creating":
+        notes.append("nothing is live yet; what follows is what it is being created with")
+    elif status == "Failed":
+        notes.append(f"nothing is live; what follows is what it failed with: {reason}")
+    elif "FailureReason" in endpoint:
+        notes.append(f"its last change failed; what follows is what is live: {reason}")
+    if pending and status != "Creating":
+        notes.append(f"it is being moved to {pending}; what follows is what is live")
+    return notes
+
+
 def containers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """A model's containers, in their order."""
     primary = model.get("PrimaryContainer")

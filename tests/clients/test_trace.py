@@ -265,6 +265,26 @@ def test_a_standing_endpoint_is_traced_to_its_newest_version_and_after_a_rollbac
     assert "ping health check" in found.tree.notes[0]
 
 
+def test_an_endpoint_that_is_being_moved_is_traced_to_what_serves_meanwhile(
+    server: LocalSageMaker, sagemaker: Any, kept: list[str], tmp_path: Path
+) -> None:
+    name, newer, flag = steps.create_endpoint(server), unique("newer"), tmp_path / "flag"
+    kept.append(name)
+    container = sagemaker.describe_model(ModelName=name)["PrimaryContainer"]
+    container["Environment"]["WAIT_FOR"] = str(flag)
+    sagemaker.create_model(ModelName=newer, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    sagemaker.create_endpoint_config(EndpointConfigName=newer, ProductionVariants=[variant(newer)])
+    sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=newer)
+    try:
+        found = trace(name)
+        assert (node(found, "EndpointConfig").name, node(found, "Model").name) == (name, name)
+        assert f"it is being moved to {newer}" in found.tree.notes[0]
+    finally:
+        flag.touch()
+    settled(server, name)
+    assert node(trace(name), "Model").name == newer
+
+
 @pytest.mark.parametrize("hosting", ["s3", "repack"])
 def test_code_that_stays_beside_the_model_is_found_where_the_container_looks_for_it(
     airflow: Runner, server: LocalSageMaker, scene: Scene, kept: list[str], hosting: str

@@ -124,6 +124,32 @@ def test_a_model_serves_what_its_containers_say(model: dict[str, Any], data: lis
     assert [reading.container_data(each) for each in reading.containers(model)] == data
 
 
+@pytest.mark.parametrize(
+    ("answer", "notes"),
+    [
+        ({"EndpointStatus": "InService"}, []),
+        (
+            {"EndpointStatus": "Creating", "PendingDeploymentSummary": {"EndpointConfigName": "c"}},
+            ["nothing is live yet; what follows is what it is being created with"],
+        ),
+        (
+            {"EndpointStatus": "Failed", "FailureReason": "why"},
+            ["nothing is live; what follows is what it failed with: why"],
+        ),
+        (
+            {"EndpointStatus": "InService", "FailureReason": "why"},
+            ["its last change failed; what follows is what is live: why"],
+        ),
+        (
+            {"EndpointStatus": "Updating", "PendingDeploymentSummary": {"EndpointConfigName": "c"}},
+            ["it is being moved to c; what follows is what is live"],
+        ),
+    ],
+)
+def test_what_an_endpoint_names_is_said_to_be_live_or_not(answer: dict[str, Any], notes: list[str]) -> None:
+    assert reading.endpoint_notes(answer) == notes
+
+
 def test_hosting_code_inside_the_archive_is_no_package_of_its_own() -> None:
     inside, beside = ({"Environment": {"SAGEMAKER_SUBMIT_DIRECTORY": d}} for d in ("/opt/ml/model/code", "s3://b/k"))
     assert [reading.hosting_package(each) for each in (inside, beside, {})] == [None, "s3://b/k", None]
