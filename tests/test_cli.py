@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from airflow_sm_git.core.names import content_name, make_tags
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
 from tests.clients.traces import Scene, play, replaced
 from tests.local.sagemaker_requests import BUCKET, client, config, model, unique, variant
 
@@ -29,7 +30,7 @@ def run(server: LocalSageMaker, home: Path, *arguments: str) -> subprocess.Compl
 
 
 @pytest.fixture
-def kept(local_sagemaker: LocalSageMaker) -> dict[str, str]:
+def kept(local_sagemaker: LocalSageMaker) -> Iterator[dict[str, str]]:
     """An endpoint with its parts, as a failed run leaves it; names by kind."""
     sagemaker = client(local_sagemaker, "sagemaker")
     tags = make_tags({"namespace": "default", "lease-until": "2030-01-01T00:00:00Z"})
@@ -38,7 +39,9 @@ def kept(local_sagemaker: LocalSageMaker) -> dict[str, str]:
     variants = [variant(names["Model"])]
     sagemaker.create_endpoint_config(EndpointConfigName=names["EndpointConfig"], ProductionVariants=variants, Tags=tags)
     sagemaker.create_endpoint(EndpointName=names["Endpoint"], EndpointConfigName=names["EndpointConfig"], Tags=tags)
-    return names
+    yield names
+    if "Endpoint" in there(sagemaker, names):
+        steps.clean_up(local_sagemaker, names["Endpoint"])
 
 
 def there(sagemaker: Any, names: dict[str, str]) -> list[str]:
@@ -87,6 +90,7 @@ def test_sweep_does_not_touch_what_does_not_carry_the_namespace(
     assert done.returncode == 1
     assert f"Endpoint {name!r} does not carry the namespace 'default'" in done.stderr
     assert sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] in ("Creating", "InService")
+    steps.clean_up(local_sagemaker, name)
 
 
 def test_sweep_says_that_nothing_is_left_and_succeeds(local_sagemaker: LocalSageMaker, tmp_path: Path) -> None:
