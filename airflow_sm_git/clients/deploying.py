@@ -154,18 +154,17 @@ class Deployment:
         status, live = endpoint["EndpointStatus"], endpoint["EndpointConfigName"]
         reason = endpoint.get("FailureReason") or "AWS gave no reason."
         if status in ("Failed", "UpdateRollbackFailed", "OutOfService"):
-            raise errors.DeployFailed(
-                f"Endpoint {name!r} is {status}: {reason}{self._log_end(reason)}", rollout.remedy(reason)
-            )
+            kind = errors.DeployOutOfCapacity if rollout.lacks_capacity(reason) else errors.DeployFailed
+            raise kind(f"Endpoint {name!r} is {status}: {reason}{self._log_end(reason)}", rollout.remedy(reason))
         if status != "InService" or live == asked.config:
             return
         if live != asked.before:
             remedy = "Clear the task if this one is to serve."
             what = f"Endpoint {name!r} serves {live!r}, not {asked.config!r}: somebody else has updated it meanwhile."
             raise errors.DeployOvertaken(what, remedy)
-        kind = errors.DeployFailed if rollout.lacks_capacity(reason) else errors.DeployRolledBack
+        rolled_back = errors.DeployOutOfCapacity if rollout.lacks_capacity(reason) else errors.DeployRolledBack
         what = f"Endpoint {name!r} was rolled back to {live!r}, which serves on: {reason}{self._log_end(reason)}"
-        raise kind(what, rollout.remedy(reason))
+        raise rolled_back(what, rollout.remedy(reason))
 
     def _compare(self, endpoint: dict[str, Any], asked: Asked | None) -> None:
         """Compare what is live with what was requested.

@@ -5,6 +5,7 @@ An old version that serves on writes too, and later; so the newest is what was m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,15 +16,18 @@ from airflow_sm_git.clients.sagemaker import translate
 _STREAMS = 50  # the most that DescribeLogStreams gives at once
 
 
-def log_end(logs: Any, endpoint: str, reason: str = "") -> str:
+def log_end(logs: Any, endpoint: str, reason: str = "", secrets: Sequence[str] = ()) -> str:
     """What an error shall say of an endpoint's log: where it is, and its last lines.
 
     :param logs: boto3's ``logs`` client.
     :param reason: a FailureReason; if it names a variant, that variant's log is read.
+    :param secrets: texts that must not be shown, though the container wrote them.
     """
     group = f"{ENDPOINT_LOG_GROUP}/{endpoint}"
     try:
         said = quoted(_newest(logs, group, reason))
+        for secret in secrets:
+            said = said.replace(secret, "***")
     except (ClientError, BotoCoreError) as error:
         said = "" if _is_missing(error) else f"\nIt cannot be read: {translate(error, 'GetLogEvents', group)}"
     return f"\nIts log group is {group}.{said}"

@@ -30,6 +30,7 @@
     │   └── TrainingTimedOut
     ├── DeployError
     │   ├── DeployFailed
+    │   │   └── DeployOutOfCapacity   worth another try, later
     │   ├── DeployRolledBack          the old configuration serves on
     │   ├── DeployOvertaken           somebody else changed or deleted the endpoint meanwhile
     │   └── DeployTimedOut
@@ -228,6 +229,12 @@ class DeployFailed(DeployError):
     """The endpoint could not be created or updated."""
 
     retryable = True
+
+
+class DeployOutOfCapacity(DeployFailed):
+    """AWS had no instance of the type; if there was an old configuration, it serves on."""
+
+    retry_after = 600.0
 
 
 class DeployRolledBack(DeployError):

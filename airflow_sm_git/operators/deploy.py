@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.records import SCHEMA, Endpoint, Package, TrainingJob
 from airflow_sm_git.core.rollout import Asked
+from airflow_sm_git.core.sensitive import sensitive_values
 from airflow_sm_git.core.status import ENDPOINT_BUSY
 from airflow_sm_git.links.sagemaker import EndpointLink
-from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
+from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, mask, task_key
 from airflow_sm_git.operators.values import as_int, as_text_mapping, seconds
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ class DeployOperator(AwsOperator):
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
         self._stays = False
+        self._secrets: list[str] = []
 
     def run(self, context: Context) -> Endpoint:
         """Bring the endpoint to the requested configuration."""
@@ -204,15 +206,14 @@ class DeployOperator(AwsOperator):
         :param asked: what this try has asked the endpoint for already.
         """
         from airflow_sm_git.clients.deploying import Deployment
-        from airflow_sm_git.clients.endpoint_log import log_end
 
         client = self.aws().sagemaker()
         requests = self._requests(context, client.region)
         name = requests.endpoint["EndpointName"]
         EndpointLink.persist(context, client.region, name)
-        deployment = Deployment(
-            client, requests, log=self.log.info, log_end=lambda reason: log_end(self.aws().logs(), name, reason)
-        )
+        environments = [model.get("PrimaryContainer", {}).get("Environment") for model in requests.models]
+        self._secrets = mask(sensitive_values(*environments))
+        deployment = Deployment(client, requests, log=self.log.info, log_end=partial(self._log_end, name))
         wait = partial(self._await, context, client, name, deadline)
         endpoint, serves = deployment.settle(asked, wait=wait, to_the_end=self.wait_for_completion)
         if serves:
@@ -247,15 +248,18 @@ class DeployOperator(AwsOperator):
             self._give_up(name, status, deadline)
 
     def _give_up(self, name: str, status: str, deadline: datetime) -> NoReturn:
-        from airflow_sm_git.clients.endpoint_log import log_end
-
         what = f"Endpoint {name!r} was still {status} at {iso(deadline)}; nothing has been deleted."
         if self._owned:
             after = f"a teardown with policy='always' deletes it, or airflow-sm-git sweep --delete --endpoint {name}."
         else:
             after = "delete it yourself: no teardown and no sweep takes a standing endpoint."
         remedy = f"Raise wait_timeout, or try again to go on waiting; if it is not wanted, {after}"
-        raise errors.DeployTimedOut(what + log_end(self.aws().logs(), name), remedy)
+        raise errors.DeployTimedOut(what + self._log_end(name), remedy)
+
+    def _log_end(self, name: str, reason: str = "") -> str:
+        from airflow_sm_git.clients.endpoint_log import log_end
+
+        return log_end(self.aws().logs(), name, reason, self._secrets)
 
     def _requests(self, context: Context, region: str) -> DeployRequests:
         from airflow_sm_git.core.deployment import deploy_requests

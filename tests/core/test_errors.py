@@ -19,6 +19,7 @@ RETRYABLE = {
     "SpotInterrupted",
     "TrainingTimedOut",
     "DeployFailed",
+    "DeployOutOfCapacity",
     "DeployTimedOut",
     "PredictionError",
     "TeardownError",

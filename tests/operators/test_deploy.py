@@ -210,7 +210,8 @@ def test_a_commit_whose_model_fn_raises_is_a_red_task_with_the_reason_and_no_cli
     airflow: Runner, repository: Repository, server: LocalSageMaker, deferrable: bool
 ) -> None:
     name = unique("standing")
-    sleeps = RAISES.replace("    raise", "    time.sleep(3)\n    raise")  # so that there is something to notice
+    # Sleeps, so that there is something to notice; and tells a secret, which must go no further.
+    sleeps = RAISES.replace("    raise", "    time.sleep(3)\n    print('token', os.environ['API_TOKEN'])\n    raise")
 
     def run(weights: str) -> Run:
         with airflow.dag() as dag:
@@ -220,7 +221,7 @@ def test_a_commit_whose_model_fn_raises_is_a_red_task_with_the_reason_and_no_cli
             )
             model_data = steps.model_data(server, weights)
             options = {"endpoint_name": name, "model_data": model_data, "retries": 3, "deferrable": deferrable}
-            steps.deploy(package=package.output, **options)
+            steps.deploy(package=package.output, environment={"API_TOKEN": "hunter-2"}, **options)
         return airflow.run(dag)
 
     talks = steps.SERVE.replace("    text = body", "    print('asked of the old')\n    text = body")
@@ -245,6 +246,8 @@ def test_a_commit_whose_model_fn_raises_is_a_red_task_with_the_reason_and_no_cli
     assert f"Endpoint {name!r} was rolled back to {old!r}, which serves on: The primary container" in error
     assert f"log group is /aws/sagemaker/Endpoints/{name}" in error
     assert "OSError: no such weights" in error
+    assert "token ***" in error
+    assert "hunter-2" not in error
     assert "asked of the old" not in error, "the old one's log is no reason"
     assert "model_fn is the usual cause" in error
     assert steps.actions(server, since).count("UpdateEndpoint") == 1, "three retries would not have made it better"
