@@ -43,7 +43,7 @@ class Outcome:
     :param first_memory, start_memory: bytes by which it grew, for the first and then for the others.
     :param idle_cpu: CPU seconds a second without them.
     :param steady_cpu: CPU seconds a minute while all waited, less what it uses without them.
-    :param listings, describes: calls a minute while all waited.
+    :param listings, describes, log_calls: calls a minute while all waited.
     :param worst_minute: listings in the fullest minute.
     :param stalls: longest delay of the event loop by phase: first, start, steady, end; seconds.
     :param late: seconds from each job's end until its task was scheduled again.
@@ -64,6 +64,7 @@ class Outcome:
     steady_cpu: float = 0.0
     listings: float = 0.0
     describes: float = 0.0
+    log_calls: float = 0.0
     worst_minute: int = 0
     stalls: dict[str, float] = field(default_factory=dict)
     late: list[float] = field(default_factory=list)
@@ -95,7 +96,7 @@ def scene() -> Iterator[tuple[Path, Path]]:
 def measure(side: str, count: int, window: float) -> Outcome:
     """Run a triggerer with so many waits, from its start to the end of all jobs.
 
-    :param side: ``ours``, ``amazon`` or ``idle``.
+    :param side: as `waits_rows.trigger`'s.
     :param window: seconds of steady waiting.
     """
     python = peer() if side == "amazon" else Path(sys.executable)
@@ -158,6 +159,7 @@ def _wait(triggerer: Triggerer, stub: Server, outcome: Outcome, window: float) -
     counted = Counter(name for _, name in calls)
     outcome.listings = counted["ListTrainingJobs"] / minutes
     outcome.describes = counted["DescribeTrainingJob"] / minutes
+    outcome.log_calls = (counted["DescribeLogStreams"] + counted["GetLogEvents"]) / minutes
     outcome.worst_minute = fullest([at for at, name in calls if name == "ListTrainingJobs"])
     outcome.steady_cpu = (after.cpu - before.cpu) / minutes - outcome.idle_cpu * 60
     outcome.stalls["steady"] = triggerer.stalled(before.at, after.at)
@@ -194,6 +196,8 @@ def rows(sizes: Sequence[int] = SIZES, window: float = WINDOW) -> list[Row]:
             sides[side] = outcome = measure(side, count, window)
             print(f"  {outcome}", flush=True)
         found += compared(sides["ours"], sides["amazon"], sides["idle"])
+        if count == LIMITED:
+            found += printing(measure("logs", count, window), sides["idle"])
     return found
 
 
@@ -230,6 +234,21 @@ def compared(ours: Outcome, theirs: Outcome, idle: Outcome) -> list[Row]:
         ),
         row("events that came", "", len(ours.late), len(theirs.late)),
         row("last event after its job's end", "s", late, their_late, INTERVAL + 5),
+    ]
+
+
+def printing(logs: Outcome, idle: Outcome) -> list[Row]:
+    """The rows of waits that print their job's log meanwhile, which the provider's trigger does not."""
+    what, further = f"{logs.count} waits that print logs: ", max(1, logs.count - 1)
+    print(f"  {logs}", flush=True)
+    return [
+        Row(what + "listings", logs.listings, "a minute", limit=12),
+        Row(what + "calls for logs", logs.log_calls, "a minute"),
+        Row(what + "CPU, each further", (logs.start_cpu - idle.start_cpu) / further * 1e3, "ms"),
+        Row(what + "memory, each further", (logs.start_memory - idle.start_memory) / further / 1e6, "MB"),
+        Row(what + "CPU while waiting", logs.steady_cpu, "s a minute"),
+        Row(what + "longest stall, steady", logs.stalls.get("steady", inf), "s", limit=0.1),
+        Row(what + "last event after its job's end", max(logs.late, default=inf), "s", limit=INTERVAL + 5),
     ]
 
 

@@ -24,19 +24,21 @@ with DAG("{DAG_ID}", schedule=None):
 def trigger(side: str, name: str, age: float, interval: int) -> tuple[str, dict[str, Any]]:
     """Class path and arguments of one wait.
 
-    :param side: ``ours``, ``amazon``, or ``idle`` for a trigger that does nothing.
+    :param side: ``ours``, ``logs`` for ours that prints the job's log too, ``amazon``, or ``idle`` for a trigger that
+        does nothing.
     :param name: of the training job.
     :param age: seconds since the job began.
     :param interval: seconds between two looks.
     """
     now = datetime.now(UTC)
-    if side == "ours":
+    if side in ("ours", "logs"):
         return "airflow_sm_git.triggers.training_job.TrainingJobTrigger", {
             "name": name,
             "since": (now - timedelta(seconds=age)).isoformat(),
             "deadline": (now + timedelta(days=1)).isoformat(),
             "check_interval": interval,
             "memo": {},
+            "print_log": side == "logs",
             "aws_conn_id": "aws_default",
         }
     if side == "amazon":

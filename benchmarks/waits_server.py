@@ -1,4 +1,4 @@
-"""A stub of SageMaker for the waits: many training jobs, two calls, every call counted. A program of its own.
+"""A stub of SageMaker for the waits: many training jobs, few calls, every one counted. A program of its own.
 
 It lists a page of at most 100, newest first, as the API does (SageMaker API reference, ListTrainingJobs).
 """
@@ -117,6 +117,10 @@ class Stub:
         self.calls.append((now, operation))
         if operation == "ListTrainingJobs":
             return 200, self.list_training_jobs(request, now)
+        if operation == "DescribeLogStreams":
+            return 200, {"logStreams": [{"logStreamName": f"{request['logStreamNamePrefix']}algo-1-1"}]}
+        if operation == "GetLogEvents":
+            return 200, {"events": [], "nextForwardToken": "f/1", "nextBackwardToken": "b/1"}
         if operation == "DescribeTrainingJob" and request["TrainingJobName"] in self.jobs:
             return 200, self.describe_training_job(request, now)
         return 400, {"__type": "ValidationException", "message": f"{operation}: not known here"}
