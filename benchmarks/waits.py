@@ -67,7 +67,7 @@ class Outcome:
     log_calls: float = 0.0
     worst_minute: int = 0
     stalls: dict[str, float] = field(default_factory=dict)
-    late: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list, repr=False)
     blocked: int = 0
     end_calls: Counter[str] = field(default_factory=Counter)
     load: float = 0.0
