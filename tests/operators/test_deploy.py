@@ -305,6 +305,25 @@ def test_an_endpoint_that_is_stuck_is_left_alone_at_the_deadline_and_taken_up_by
     assert [each.get("fault") for each in creations].count(None) == 1, "the other line is the fault's own"
 
 
+def test_where_the_triggerer_cannot_wait_the_task_does_and_defers_no_second_time(
+    deploy: Deploy, server: LocalSageMaker, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    with server.fault("denied", action="ListEndpoints", times=2) as denied:
+
+        def let_it_come_up() -> None:
+            until(lambda: denied.rule["hits"], lambda hits: hits == 2)
+            asked = len(server.requests())
+            until(lambda: steps.actions(server, asked).count("DescribeEndpoint"), lambda looks: looks > 5)
+            flag.touch()
+
+        with steps.meanwhile(let_it_come_up):
+            run = deploy(deferrable=True, environment={"WAIT_FOR": str(flag)})
+    assert run.state == "success", run.errors
+    assert run.deferrals == ["deploy"]
+    assert "The triggerer could not wait" in run.log
+
+
 def test_the_tasks_execution_timeout_bounds_the_wait_deferred_too(deploy: Deploy, server: LocalSageMaker) -> None:
     with server.fault("stuck", action="CreateEndpoint"):
         run = deploy(deferrable=True, execution_timeout=timedelta(seconds=2))
