@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient
@@ -87,8 +88,8 @@ class Deployment:
         if lease in read_tags(self._client.tags(arn)):
             self._client.call("DeleteTags", ResourceArn=arn, TagKeys=[f"{TAG_PREFIX}{lease}"])
         if config := self._client.describe("EndpointConfig", self.config):
-            since = make_tags({SERVED: endpoint["LastModifiedTime"].isoformat()})
-            self._client.call("AddTags", ResourceArn=config["EndpointConfigArn"], Tags=since)
+            since = endpoint["LastModifiedTime"].astimezone(UTC).isoformat(timespec="milliseconds")
+            self._client.call("AddTags", ResourceArn=config["EndpointConfigArn"], Tags=make_tags({SERVED: since}))
         now = self._client.describe("Endpoint", self.name) or endpoint
         coming = now.get("PendingDeploymentSummary", {}).get("EndpointConfigName", self.config)
         in_use = {self.config, now["EndpointConfigName"], coming}

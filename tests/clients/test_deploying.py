@@ -379,3 +379,13 @@ def test_a_version_that_is_on_its_way_is_not_dropped(scene: Scene, tmp_path: Pat
     flag.touch()
     assert left == {mine.config, theirs.config}
     assert scene.live() == theirs.config
+
+
+def test_what_served_last_is_kept_and_not_what_was_rolled_back(scene: Scene, tmp_path: Path) -> None:
+    good = scene.deploy("good")["EndpointConfigName"]
+    with pytest.raises(errors.DeployRolledBack):
+        scene.deploy("bad", environment={"NEEDS": str(tmp_path / "never")})
+    better = scene.deploy("better")["EndpointConfigName"]
+    left = scene.boto.list_endpoint_configs(NameContains=scene.name)["EndpointConfigs"]
+    assert {each["EndpointConfigName"] for each in left} == {good, better}
+    assert len(scene.boto.list_models(NameContains=scene.name)["Models"]) == 2
