@@ -211,7 +211,7 @@ def test_a_commit_whose_model_fn_raises_is_a_red_task_with_the_reason_and_no_cli
 ) -> None:
     name = unique("standing")
     # Sleeps, so that there is something to notice; and tells a secret, which must go no further.
-    sleeps = RAISES.replace("    raise", "    time.sleep(3)\n    print('token', os.environ['API_TOKEN'])\n    raise")
+    sleeps = RAISES.replace("    raise", "    time.sleep(2)\n    print('token', os.environ['API_TOKEN'])\n    raise")
 
     def run(weights: str) -> Run:
         with airflow.dag() as dag:
@@ -236,7 +236,7 @@ def test_a_commit_whose_model_fn_raises_is_a_red_task_with_the_reason_and_no_cli
     live = client(server, "sagemaker").describe_endpoint(EndpointName=name)
     steps.clean_up(server, name)
     assert set(answers) == {"old"}
-    assert asked > 15, "over three seconds"
+    assert asked > 10, "over two seconds"
     assert bad.state == "failed"
     assert bad.states == {"checkout": "success", "package": "success", "deploy": "failed"}
     old = good.xcom("deploy")["endpoint_config_name"]
