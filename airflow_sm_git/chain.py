@@ -123,7 +123,7 @@ def train_deploy_predict(
         predict = None
         if data is not None or "predict" in steps:
             predict = PredictOperator(**arguments("predict", storing, endpoint=deploy.output, data=data))
-        teardown = TeardownOperator(**arguments("teardown", aws, waiting, policy=policy))
+        teardown = TeardownOperator(**arguments("teardown", storing, waiting, policy=policy))
         last = deploy >> predict if predict else deploy
         last >> teardown.as_teardown(setups=checkout, on_failure_fail_dagrun=True)
         leaf = ReportOperator(task_id="report") if report else None

@@ -138,6 +138,12 @@ class Runner:
             partial.clear(run_id=run.run_id, dag_run_state=DagRunState.RUNNING, session=session)
         return run
 
+    def mark_failed(self, run: Run) -> None:
+        """Mark a run failed as the user interface does."""
+        from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
+
+        set_dag_run_state_to_failed(dag=_scheduler_dag(run.dag), run_id=run.run_id, commit=True)
+
     def go_on(self, run: Run) -> Run:
         """Run every task that can run, until the run has ended."""
         idle = 0.0

@@ -7,12 +7,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,6 +181,7 @@ def live_airflow(
     (home / "dags").mkdir(parents=True)
     for file in dags:
         shutil.copy(file, home / "dags")
+    database = _database(home / "airflow.db")
     api, *ports = _free_ports(4)
     url = f"http://127.0.0.1:{api}"
     settings = {
@@ -197,6 +199,7 @@ def live_airflow(
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports[0]),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports[1]),
@@ -226,6 +229,14 @@ def live_airflow(
         yield airflow
     finally:
         _end(process)
+
+
+def _database(file: Path) -> str:
+    """A database that several processes can write into without one of them giving up: SQLite's default lets readers
+    keep writers out, and waits for 5 s only, upon which scheduler and triggerer end."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    return f"sqlite:///{file}?timeout=120"
 
 
 def _free_ports(count: int) -> list[int]:

@@ -64,6 +64,8 @@ def submit(
             return name, False
         name = attempts[0].name
         if decision.action in (Action.ATTACH, Action.TAKE):
+            if attempts[0].generation != order.generation:
+                _adopt(client, name, identity, order.generation)
             return name, True
         if decision.action is Action.REFUSE:
             remedy = "Clear the task to train again."
@@ -74,6 +76,13 @@ def submit(
                 f"Training job {name!r}, which is to be replaced, has not stopped.", "Try again."
             )
     raise errors.ServiceFault(f"Others changed the task's training jobs {TRIES} times meanwhile.", "Try again.")
+
+
+def _adopt(client: SageMakerClient, name: str, identity: str, generation: int) -> None:
+    """Let a job count for the task as it has been cleared since: a later try then takes the job when it has ended."""
+    job = client.call("DescribeTrainingJob", TrainingJobName=name)
+    tags = make_tags({"request": f"{identity}/{generation}"})
+    client.call("AddTags", ResourceArn=job["TrainingJobArn"], Tags=tags)
 
 
 def _create(client: SageMakerClient, order: Order, name: str, identity: str) -> None:

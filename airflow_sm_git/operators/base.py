@@ -120,15 +120,19 @@ class AwsOperator(Connected, SmGitOperator):
         if event["error"]:
             self.log.warning("The triggerer could not wait, so this task does: %s", event["error"])
 
-    def ownership(self, context: Context) -> dict[str, str | None]:
-        """Tag values that say whose a resource is and until when it may live."""
+    def ownership(self, context: Context, at_least: datetime | None = None) -> dict[str, str | None]:
+        """Tag values that say whose a resource is and until when it may live.
+
+        :param at_least: a time until which it may live whatever the lease is.
+        """
         from airflow_sm_git import settings
 
         key = task_key(context)
+        until = datetime.now(UTC) + settings.lease()
         return {
             "namespace": key.namespace,
             "owner": self.owner,
-            "lease-until": iso(datetime.now(UTC) + settings.lease()),
+            "lease-until": iso(max(until, at_least or until)),
             "dag": key.dag_id,
             "run": key.run_id,
         }

@@ -36,7 +36,8 @@ class ReportOperator(SmGitOperator):
 
     It is the run's leaf: a teardown that may fail the run is a leaf too, and would end a run whose predict failed as a
     success. It comes after the teardown, so that the record tells what was deleted and what is kept. In a mapped
-    chain it reports every index.
+    chain it reports every index. To Airflow it is a teardown itself: when a user marks a run failed, Airflow skips all
+    that has not run but teardowns, and a run whose report was skipped would end as a success.
 
     :return: ``{"schema": 1, "dag_id": …, "run_id": …, "succeeded": bool, "tasks": {task: state}, "indexes": {map
         index: {"checkout": …, "package": …, "training_job": …, "endpoint": …, "prediction": …, "teardown": …}}}``;
@@ -45,8 +46,9 @@ class ReportOperator(SmGitOperator):
 
     template_fields: Sequence[str] = ()
 
-    def __init__(self, *, trigger_rule: str = "all_done", **kwargs: Any) -> None:
-        super().__init__(trigger_rule=trigger_rule, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.as_teardown(on_failure_fail_dagrun=True)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Collect, print, judge."""
@@ -56,23 +58,24 @@ class ReportOperator(SmGitOperator):
         upstream = sorted(self.get_flat_relatives(upstream=True), key=lambda task: task.task_id)
         found = states(context, upstream, None)
         indexes = sorted({index for _, index in found})
+        bad = {key for key, state in found.items() if state not in SUCCEEDED} | _cut_off(upstream, found)
         report = {
             "schema": SCHEMA,
             "dag_id": ti.dag_id,
             "run_id": ti.run_id,
-            "succeeded": all(state in SUCCEEDED for state in found.values()),
+            "succeeded": not bad,
             "tasks": {_label(*key): state for key, state in sorted(found.items())},
             "indexes": {str(index): self._records(context, upstream, found, index) for index in indexes},
         }
         ti.xcom_push(key="return_value", value=report)
         self.log.info("%s", render(report))
         if not report["succeeded"]:
-            raise SmGitError(self._why(context, found), "\n".join(kept_sentences(report)))
+            raise SmGitError(self._why(context, {key: found[key] for key in bad}), "\n".join(kept_sentences(report)))
         return report
 
     def _why(self, context: Context, found: dict[tuple[str, int], str | None]) -> str:
         """The tasks that went wrong first, with what each said."""
-        bad = {key: state for key, state in sorted(found.items()) if state not in SUCCEEDED}
+        bad = dict(sorted(found.items()))
         first = {key: state for key, state in bad.items() if state != "upstream_failed"} or bad
         lines = [f"The run failed: {', '.join(f'{_label(*key)} ({state})' for key, state in first.items())}."]
         for (task_id, index), state in first.items():
@@ -97,6 +100,23 @@ class ReportOperator(SmGitOperator):
                     name = section if section not in records else task.task_id.rpartition(".")[2]
                     records[name] = value
         return records
+
+
+def _cut_off(tasks: list[Any], found: dict[tuple[str, int], str | None]) -> set[tuple[str, int]]:
+    """Steps that were skipped though all before them are steps that succeeded: no task decides so, only a user who
+    marks the run failed."""
+    steps = tuple(kind for _, kind in _SECTIONS if kind is not TeardownOperator)
+    before = {task.task_id: task.upstream_list for task in tasks if is_kind(task, steps)}
+    return {
+        (task_id, index)
+        for (task_id, index), state in found.items()
+        if state == "skipped"
+        and before.get(task_id)
+        and all(
+            is_kind(one, steps) and found.get((one.task_id, index), found.get((one.task_id, -1))) == "success"
+            for one in before[task_id]
+        )
+    }
 
 
 def _label(task_id: str, index: int) -> str:

@@ -35,11 +35,13 @@ class TeardownOperator(AwsOperator):
         Keeping means that the task skips itself, after it has said what is kept, until when, and how to remove it.
     :param check_interval: how often to look at what is busy.
     :param wait_timeout: how long to wait in all for endpoints that cannot be deleted yet.
+    :param s3_uri_prefix: where sweeps leave their mark; None for the setting. The task warns when it finds none of the
+        last week.
     :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
     :return: a `Teardown` record; when something is kept, it is under the XCom key ``kept``.
     """
 
-    template_fields: Sequence[str] = ("policy", *AwsOperator.template_fields)
+    template_fields: Sequence[str] = ("policy", "s3_uri_prefix", *AwsOperator.template_fields)
 
     def __init__(
         self,
@@ -47,11 +49,13 @@ class TeardownOperator(AwsOperator):
         policy: str = "on_success",
         check_interval: float | timedelta = 15,
         wait_timeout: float | timedelta = 3600,
+        s3_uri_prefix: str | None = None,
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.policy = policy
+        self.s3_uri_prefix = s3_uri_prefix
         self.check_interval = check_interval
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
@@ -63,6 +67,7 @@ class TeardownOperator(AwsOperator):
         check_choice("policy", self.policy, POLICIES)
         deadline = datetime.now(UTC) + timedelta(seconds=seconds("wait_timeout", self.wait_timeout))
         failed = self._failed(context)
+        self._warn_if_unswept(context)
         # A job that still runs serves nobody, whatever is kept.
         stopped = [] if self.policy == "never" else self._stop_jobs(context)
         if self.policy == "never" or (self.policy == "on_success" and failed):
@@ -77,6 +82,17 @@ class TeardownOperator(AwsOperator):
             self.note_trouble(event)
             memo = event["memo"]
             return self._delete(context, datetime.fromisoformat(memo["deadline"]), memo["stopped"])
+
+    def _warn_if_unswept(self, context: Context) -> None:
+        from airflow_sm_git.clients.sweep_marker import warn_if_unswept
+
+        aws = self.aws()
+        try:
+            store = aws.store(self.s3_uri_prefix or None)
+        except errors.SmGitError as error:
+            self.log.warning("When this namespace was last swept cannot be told: %s", error)
+        else:
+            warn_if_unswept(self.log, store, task_key(context).namespace, aws.sagemaker().region)
 
     def _failed(self, context: Context) -> list[str]:
         """The work that did not succeed."""
@@ -95,11 +111,11 @@ class TeardownOperator(AwsOperator):
         )
         context["ti"].xcom_push(key="kept", value=record)
         why = f"{', '.join(failed)} did not succeed" if failed else f"the policy is {self.policy!r}"
-        if not names:
-            raise AirflowSkipException(f"Nothing is deleted, because {why}; and there is no endpoint of this run.")
-        raise AirflowSkipException(
-            f"Endpoint {', '.join(names)} is kept, because {why}; its lease ends at {lease}. Remove it with: {command}"
-        )
+        said = f"Nothing is deleted, because {why}; and there is no endpoint of this run."
+        if names:
+            kept = f"Endpoint {', '.join(names)} is kept, because {why}; its lease ends at {lease}."
+            said = f"{kept} Remove it with: {command}"
+        raise AirflowSkipException(said)
 
     def _stop_jobs(self, context: Context) -> list[str]:
         from airflow_sm_git.clients.jobs import stop_job

@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core import errors
+from airflow_sm_git.core.lease import DETACHED
 from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob
 from airflow_sm_git.core.sensitive import sensitive_values
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
@@ -288,12 +289,13 @@ class TrainOperator(AwsOperator):
         """The name of the job to wait for, and whether an earlier try had submitted it."""
         from airflow_sm_git.clients.submission import Order, submit
 
+        detached = {} if self.wait_for_completion else {DETACHED: "true"}
         order = Order(
             spec=spec,
             key=task_key(context),
             generation=context["ti"].max_tries - (self.retries or 0),
             prefix=self.job_name_prefix or None,
-            tags={**self.ownership(context), **code_tags(spec.package)},
+            tags={**self.ownership(context, at_least=deadline), **code_tags(spec.package), **detached},
             user_tags=as_text_mapping("tags", self.tags),
         )
         return submit(client, order, wait=lambda name: self._wait(client, name, deadline)[1].ended, log=self.log.info)

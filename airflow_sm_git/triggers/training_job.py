@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_sm_git.clients.job_log import Position
 
 LEAST_SECONDS = 1.0  # between two looks at one job's log
-ASK_SECONDS = 10.0  # for Airflow's answer; a triggerer that shuts down gives none
+ASK_SECONDS = 60.0  # for Airflow's answer; its database may be busy, and a triggerer that shuts down gives none
 STOP_SECONDS = 20.0
 _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "deleted"})
 
@@ -46,7 +46,7 @@ class TrainingJobTrigger(StatusTrigger):
         self.print_log = print_log
         self.has_secrets = has_secrets
         self._position: Position | None = self.memo.get("log")
-        self._asked = False
+        self._answered = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as the database keeps it."""
@@ -121,15 +121,15 @@ class TrainingJobTrigger(StatusTrigger):
         deferred, or Airflow does not answer. And when the task is cleared: then its next try takes the job over, or
         stops it. In all of these the job is left alone.
         """
-        if not self.cancel_on_kill or self._asked:
+        if not self.cancel_on_kill or self._answered:
             return
-        self._asked = True
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 state = await self._state()
         except Exception as error:  # whatever it is: without an answer nothing is stopped
             self.log.warning("Airflow does not say what became of the task, so %s runs on: %r", self.name, error)
             return
+        self._answered = True
         if state not in _OVER:
             self.log.info("The wait for %s has ended, the task is %s: the job runs on", self.name, state)
             return
@@ -146,13 +146,14 @@ class TrainingJobTrigger(StatusTrigger):
         ti = self.task_instance
         if ti is None:
             return "deleted"
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-        from asgiref.sync import sync_to_async
+        # What RuntimeTaskInstance.get_task_states asks, but from the event loop: a triggerer whose loop waits for a
+        # thread that waits for its loop would not answer.
+        from airflow.sdk.execution_time import task_runner
+        from airflow.sdk.execution_time.comms import GetTaskStates
 
-        answer = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
+        question = GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
+        answer: Any = await task_runner.SUPERVISOR_COMMS.asend(question)
         name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        states = answer.get(ti.run_id, {})
+        states = answer.task_states.get(ti.run_id, {})
         state = states.get(name)
         return "deleted" if name not in states else None if state is None else str(getattr(state, "value", state))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,3 +126,17 @@ def test_two_workers_at_once_submit_one_job(local_sagemaker: LocalSageMaker, ord
     assert {name for name, _ in answers.values()} == {job["TrainingJobName"] for job in jobs(local_sagemaker, order)}
     assert sorted(attached for _, attached in answers.values()) == [False, True], "one of them has made it"
     assert len(jobs(local_sagemaker, order)) == 1
+
+
+def test_a_job_that_a_cleared_task_waits_for_counts_for_it_when_it_has_ended(
+    local_sagemaker: LocalSageMaker, order: Order, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    waiting = replace(order, spec=replace(order.spec, hyperparameters={"wait-for": str(flag)}))
+    name, _ = go(local_sagemaker, waiting)
+    cleared = replace(waiting, generation=1)
+    assert go(local_sagemaker, cleared) == (name, True)
+    flag.touch()
+    ended(local_sagemaker, name)
+    assert go(local_sagemaker, cleared) == (name, True), "a try after the one that waited takes it"
+    assert go(local_sagemaker, replace(waiting, generation=2))[0] != name, "cleared once more it trains anew"

@@ -79,3 +79,33 @@ def test_behind_a_mapped_group_it_tells_of_every_index(airflow: Runner, bad_inde
     assert run.xcom("report")["tasks"] == {f"each.work[{bad_index}]": "failed", f"each.work[{good}]": "success"}
     assert set(run.xcom("report")["indexes"]) == {"0", "1"}
     assert f"each.work[{bad_index}] (failed)" in str(run.errors["report"])
+
+
+def test_a_run_that_is_marked_failed_ends_red_and_is_reported_though_no_task_had_failed(
+    airflow: Runner, echo: str
+) -> None:
+    with airflow.dag() as dag:
+        first, second = (PredictOperator(task_id=name, endpoint=echo, data="x") for name in ("first", "second"))
+        begin = work.override(task_id="begin")()
+        clean = work.override(task_id="clean")().as_teardown(setups=begin, on_failure_fail_dagrun=True)
+        begin >> first >> second >> clean >> ReportOperator(task_id="report")
+    run = airflow.create(dag)
+    airflow.step(run)
+    airflow.step(run)
+    airflow.mark_failed(run)
+    airflow.go_on(run)
+    states = {"begin": "success", "first": "success", "second": "skipped", "clean": "success", "report": "failed"}
+    assert (run.state, run.states) == ("failed", states)
+    assert "second (skipped)" in str(run.errors["report"])
+
+
+def test_a_step_that_another_task_skips_is_no_failure(airflow: Runner, echo: str) -> None:
+    @task.short_circuit
+    def gate() -> bool:
+        return False
+
+    with airflow.dag() as dag:
+        first, second = (PredictOperator(task_id=name, endpoint=echo, data="x") for name in ("first", "second"))
+        first >> gate() >> second >> ReportOperator(task_id="report")
+    run = airflow.run(dag)
+    assert (run.states["second"], run.state) == ("skipped", "success"), run.states

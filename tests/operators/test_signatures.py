@@ -191,13 +191,12 @@ OTHERS: dict[type, dict[str, str]] = {
     },
     TeardownOperator: {
         "policy": TEARDOWN + "test_always_deletes_after_a_failure_too",
+        "s3_uri_prefix": TEARDOWN + "test_it_warns_where_nothing_has_swept_for_a_week_and_not_after_a_sweep",
         "check_interval": CONNECTION + "test_the_check_interval_is_the_time_between_two_looks",
         "wait_timeout": TEARDOWN + "test_an_endpoint_that_cannot_be_deleted_in_time_is_a_red_run",
         "deferrable": TEARDOWN + "test_an_endpoint_that_still_comes_up_is_waited_for_and_then_deleted",
     },
-    ReportOperator: {
-        "trigger_rule": REPORT + "test_it_fails_when_anything_before_it_failed_and_still_hands_out_the_record",
-    },
+    ReportOperator: {},
     StatusSensor: {
         "aws_conn_id": SENSORS + "test_the_connection_is_the_one_that_is_named",
         "region_name": SENSORS + "test_the_connection_is_the_one_that_is_named",

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from airflow.sdk import task
 
-from airflow_sm_git import TeardownOperator
+from airflow_sm_git import SweepOperator, TeardownOperator
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
 from tests.airflow_runner import Run, Runner
-from tests.local.sagemaker_requests import client, unique
+from tests.local.sagemaker_requests import BUCKET, client, unique
 
 WAITING = [pytest.param(False, id="in the worker"), pytest.param(True, id="deferred")]
 
@@ -250,3 +250,14 @@ def test_an_unknown_policy_is_refused_with_the_nearest(airflow: Runner, kept: li
     assert run.state == "failed"
     assert "policy='on_sucess'" in str(run.errors["teardown"])
     assert "Did you mean 'on_success'?" in str(run.errors["teardown"])
+
+
+def test_it_warns_where_nothing_has_swept_for_a_week_and_not_after_a_sweep(
+    airflow: Runner, server: LocalSageMaker
+) -> None:
+    prefix = f"s3://{BUCKET}/{unique('swept')}/"
+    assert "Nothing has swept the namespace" in Chain(airflow, s3_uri_prefix=prefix).run().log
+    with airflow.dag() as dag:
+        SweepOperator(task_id="sweep", delete=True, s3_uri_prefix=prefix)
+    assert airflow.run(dag).state == "success"
+    assert "Nothing has swept the namespace" not in Chain(airflow, s3_uri_prefix=prefix).run().log
