@@ -46,6 +46,7 @@ class Outcome:
     :param listings, describes, log_calls: calls a minute while all waited.
     :param worst_minute: listings in the fullest minute.
     :param stalls: longest delay of the event loop by phase: first, start, steady, end; seconds.
+    :param collections: the longest garbage collection by phase, seconds; a stall as long is its.
     :param late: seconds from each job's end until its task was scheduled again.
     :param blocked: how often Airflow's own watchdog complained.
     :param end_calls: what was asked while the jobs ended.
@@ -67,6 +68,7 @@ class Outcome:
     log_calls: float = 0.0
     worst_minute: int = 0
     stalls: dict[str, float] = field(default_factory=dict)
+    collections: dict[str, float] = field(default_factory=dict)
     late: list[float] = field(default_factory=list, repr=False)
     blocked: int = 0
     end_calls: Counter[str] = field(default_factory=Counter)
@@ -128,12 +130,17 @@ def _start(triggerer: Triggerer, stub: Server, outcome: Outcome) -> None:
     first = _release(triggerer, stub, outcome, 1, 1)
     outcome.first_cpu = first.cpu - before.cpu - outcome.idle_cpu * (first.at - before.at)
     outcome.first_memory = first.memory - before.memory
-    outcome.stalls["first"] = triggerer.stalled(before.at, first.at)
+    _stalls(triggerer, outcome, "first", before.at, first.at)
     after = _release(triggerer, stub, outcome, outcome.count - 1, outcome.count)
     outcome.started = after.at - first.at
     outcome.start_cpu = after.cpu - first.cpu - outcome.idle_cpu * outcome.started
     outcome.start_memory = after.memory - first.memory
-    outcome.stalls["start"] = triggerer.stalled(first.at, after.at)
+    _stalls(triggerer, outcome, "start", first.at, after.at)
+
+
+def _stalls(triggerer: Triggerer, outcome: Outcome, phase: str, since: float, to: float) -> None:
+    outcome.stalls[phase] = triggerer.stalled(since, to)
+    outcome.collections[phase] = triggerer.stalled(since, to, "collected")
 
 
 def _release(triggerer: Triggerer, stub: Server, outcome: Outcome, more: int, total: int) -> Cost:
@@ -162,7 +169,7 @@ def _wait(triggerer: Triggerer, stub: Server, outcome: Outcome, window: float) -
     outcome.log_calls = (counted["DescribeLogStreams"] + counted["GetLogEvents"]) / minutes
     outcome.worst_minute = fullest([at for at, name in calls if name == "ListTrainingJobs"])
     outcome.steady_cpu = (after.cpu - before.cpu) / minutes - outcome.idle_cpu * 60
-    outcome.stalls["steady"] = triggerer.stalled(before.at, after.at)
+    _stalls(triggerer, outcome, "steady", before.at, after.at)
 
 
 def _end(triggerer: Triggerer, stub: Server, outcome: Outcome, names: Sequence[str]) -> None:
@@ -174,7 +181,7 @@ def _end(triggerer: Triggerer, stub: Server, outcome: Outcome, names: Sequence[s
         outcome.late.append(_seconds(at) - ends[names[index]])
     outcome.end_calls = Counter(name for _, name in stub.ask(do="counts", since=before)["calls"])
     time.sleep(1.5)  # the probe's last line
-    outcome.stalls["end"] = triggerer.stalled(before, after + 1.5)
+    _stalls(triggerer, outcome, "end", before, after + 1.5)
 
 
 def fullest(times: Sequence[float], width: float = 60.0) -> int:

@@ -131,7 +131,10 @@ class Triggerer:
 
     def _run(self, *arguments: str, said: str = "") -> None:
         command = [str(self.python), *arguments]
-        done = subprocess.run(command, env=self.environment, input=said, capture_output=True, text=True, check=False)
+        # Elsewhere the folder that this runs in would come before everything, with the checkout in it.
+        done = subprocess.run(
+            command, cwd=self.home, env=self.environment, input=said, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-3000:]}")
 
@@ -144,7 +147,12 @@ class Triggerer:
         command = [str(self.python), "-m", "airflow", "triggerer", "--skip-serve-logs", "--capacity", str(capacity)]
         with self.output.open("wb") as file:
             self._process = subprocess.Popen(
-                command, env=self.environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                cwd=self.home,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             until(self.probe.exists, 120, "the probe")
@@ -190,9 +198,12 @@ class Triggerer:
         if self._process is None or self._process.poll() is not None:
             raise ChildProcessError(f"the triggerer has ended: {self.output.read_text(errors='replace')[-500:]}")
 
-    def stalled(self, since: float, until: float) -> float:
-        """The event loop's longest delay between two times, in seconds."""
-        return max((line["late"] for line in self.seen() if since <= line["at"] <= until), default=0.0)
+    def stalled(self, since: float, until: float, why: str = "late") -> float:
+        """The event loop's longest delay between two times, in seconds.
+
+        :param why: ``collected`` for the longest garbage collection instead.
+        """
+        return max((line[why] for line in self.seen() if since <= line["at"] <= until), default=0.0)
 
     def blocked(self) -> int:
         """How often Airflow's own watchdog complained."""
