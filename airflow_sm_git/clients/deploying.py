@@ -119,11 +119,19 @@ class Deployment:
 
     def _create_missing(self) -> None:
         for kind, request in self._parts():
-            if self._client.describe(kind, request[f"{kind}Name"]) is None:
-                try:
-                    self._client.call(f"Create{kind}", **request)
-                except errors.NameInUse:
-                    self._log("%s %s was made at the same time", kind, request[f"{kind}Name"])
+            found = self._client.describe(kind, request[f"{kind}Name"])
+            if found is not None:
+                self._renew(found[f"{kind}Arn"], request["Tags"])
+                continue
+            try:
+                self._client.call(f"Create{kind}", **request)
+            except errors.NameInUse:
+                self._log("%s %s was made at the same time", kind, request[f"{kind}Name"])
+
+    def _renew(self, arn: str, tags: list[dict[str, str]]) -> None:
+        """Let what an earlier try has made live as long as what this one makes; a standing endpoint's has no lease."""
+        if lease := [tag for tag in tags if tag["Key"] == f"{TAG_PREFIX}lease-until"]:
+            self._client.call("AddTags", ResourceArn=arn, Tags=lease)
 
     def _act(self, action: EndpointAction, endpoint: dict[str, Any] | None) -> Asked | None:
         """Carry out one action; what the endpoint was asked for, if it was."""

@@ -10,9 +10,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_sm_git.clients.jobs import ENDPOINT_LOG_GROUP, quoted
+from airflow_sm_git.clients.job_log import quoted
 from airflow_sm_git.clients.sagemaker import translate
+from airflow_sm_git.core.sensitive import hidden
 
+ENDPOINT_LOG_GROUP = "/aws/sagemaker/Endpoints"
 _STREAMS = 50  # the most that DescribeLogStreams gives at once
 
 
@@ -25,9 +27,7 @@ def log_end(logs: Any, endpoint: str, reason: str = "", secrets: Sequence[str] =
     """
     group = f"{ENDPOINT_LOG_GROUP}/{endpoint}"
     try:
-        said = quoted(_newest(logs, group, reason))
-        for secret in secrets:
-            said = said.replace(secret, "***")
+        said = hidden(quoted(_newest(logs, group, reason)), secrets)
     except (ClientError, BotoCoreError) as error:
         said = "" if _is_missing(error) else f"\nIt cannot be read: {translate(error, 'GetLogEvents', group)}"
     return f"\nIts log group is {group}.{said}"

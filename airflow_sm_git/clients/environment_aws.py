@@ -84,5 +84,7 @@ def remedies_of_the_environment() -> Iterator[None]:
     except errors.AwsError as error:
         for kinds, remedy in _REMEDIES:
             if isinstance(error.__cause__, kinds) or isinstance(error, kinds):
+                if error.remedy.startswith("Allow "):  # it names the action
+                    remedy = f"{error.remedy.replace('the AWS connection', 'these credentials')} {remedy}"
                 raise type(error)(error.what, remedy, code=error.code, operation=error.operation) from error
         raise

@@ -56,6 +56,29 @@ class Line(NamedTuple):
     text: str
 
 
+def quoted(lines: list[str]) -> str:
+    """The end of a log, to be put behind an error's first sentence."""
+    last = "".join(f"\n  {line}" for line in lines[-20:])
+    return f"\nThe last lines of its log:{last}" if last else ""
+
+
+def read_log(logs: Any, job_name: str, limit: int = 1000) -> list[str]:
+    """The last lines that a job wrote, from all its instances.
+
+    :param logs: boto3's ``logs`` client.
+    :param limit: lines of each stream at most.
+    :raises AwsError: the log may not, or cannot, be read.
+    """
+    lines: list[str] = []
+    try:
+        for stream in _streams(logs, job_name):
+            request = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": False, "limit": limit}
+            lines += [event["message"] for event in logs.get_log_events(**request)["events"]]
+    except (ClientError, BotoCoreError) as error:
+        raise translate(error, "GetLogEvents", LOG_GROUP) from error
+    return lines
+
+
 def beginning() -> Position:
     """The position of who has read nothing yet."""
     return Position(reads=0, lines=0, streams={})

@@ -1,13 +1,12 @@
-"""Training jobs of one task instance: find the attempts, submit, stop, read the log."""
+"""Training jobs of one task instance: find the attempts, stop them, and say why one failed."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_sm_git.clients.sagemaker import SageMakerClient, translate
+from airflow_sm_git.clients.job_log import quoted
+from airflow_sm_git.clients.sagemaker import SageMakerClient
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.attempts import Attempt
 from airflow_sm_git.core.console import console_url
@@ -15,8 +14,6 @@ from airflow_sm_git.core.failures import exit_code, training_failure, was_spot
 from airflow_sm_git.core.names import TAG_PREFIX, TaskKey, attempt_of, read_tags
 from airflow_sm_git.core.status import Phase
 
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-ENDPOINT_LOG_GROUP = "/aws/sagemaker/Endpoints"
 STOPPED_BY = "stopped-by"
 _log = logging.getLogger(__name__)
 
@@ -72,50 +69,6 @@ def stop_job(client: SageMakerClient, name: str, reason: str) -> bool:
         if ended is None or ended["TrainingJobStatus"] == "InProgress":
             raise error
     return True
-
-
-def quoted(lines: list[str]) -> str:
-    """The end of a log, to be put behind an error's first sentence."""
-    last = "".join(f"\n  {line}" for line in lines[-20:])
-    return f"\nThe last lines of its log:{last}" if last else ""
-
-
-def read_log(logs: Any, job_name: str, limit: int = 1000) -> list[str]:
-    """The last lines that a job wrote, from all its instances.
-
-    :param logs: boto3's ``logs`` client.
-    :param limit: lines of each stream at most.
-    """
-    return _read(logs, LOG_GROUP, f"{job_name}/", limit)
-
-
-def read_endpoint_log(logs: Any, endpoint_name: str, limit: int = 200) -> list[str]:
-    """The last lines that an endpoint's newest containers wrote.
-
-    :param logs: boto3's ``logs`` client.
-    :param limit: lines of each stream at most.
-    """
-    return _read(logs, f"{ENDPOINT_LOG_GROUP}/{endpoint_name}", "", limit)
-
-
-def _read(logs: Any, group: str, prefix: str, limit: int) -> list[str]:
-    lines: list[str] = []
-    try:
-        request = (
-            {"logStreamNamePrefix": prefix} if prefix else {"orderBy": "LastEventTime", "descending": True, "limit": 1}
-        )
-        streams = logs.describe_log_streams(logGroupName=group, **request)["logStreams"]
-        for stream in streams:
-            answer = logs.get_log_events(
-                logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=False, limit=limit
-            )
-            lines += [event["message"] for event in answer["events"]]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ResourceNotFoundException":
-            raise translate(error, "GetLogEvents", group) from error
-    except BotoCoreError as error:
-        raise translate(error, "GetLogEvents", group) from error
-    return lines
 
 
 def failure(client: SageMakerClient, job: dict[str, Any], result: Phase, lines: list[str]) -> errors.TrainingError:

@@ -86,9 +86,7 @@ class _Verifier:
     def _archive(self, node: Node, parent: Node | None) -> None:
         if expected := _digest_of(parent):
             of = "the digest of the code put into it"
-            node.checks.append(
-                Check(of, node.facts["package_digest"], title(parent) if parent else "", expected)
-            )
+            node.checks.append(Check(of, node.facts["package_digest"], title(parent) if parent else "", expected))
         code, rest = parted(members(self._file(node.name)), _CODE)
         package = next((each for each in (parent or node).children if each.kind == "Package"), None)
         if package is None:

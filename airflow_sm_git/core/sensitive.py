@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,13 @@ def sensitive_values(*mappings: Mapping[str, Any] | None) -> list[str]:
                 if len(text) >= _SHORTEST:
                     found.append(text)
     return found
+
+
+def hidden(text: str, secrets: Sequence[str]) -> str:
+    """A text without some others."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _decoded(value: Any) -> str:

@@ -59,6 +59,7 @@ class TeardownOperator(AwsOperator):
         self.check_interval = check_interval
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
+        self._stays = False  # in the worker, where the triggerer cannot wait
 
     def run(self, context: Context) -> Teardown:
         """Delete, or keep."""
@@ -80,6 +81,7 @@ class TeardownOperator(AwsOperator):
             if self.is_of_earlier_try(context, event):
                 return self.run(context)
             self.note_trouble(event)
+            self._stays = bool(event["error"])
             memo = event["memo"]
             return self._delete(context, datetime.fromisoformat(memo["deadline"]), memo["stopped"])
 
@@ -157,7 +159,7 @@ class TeardownOperator(AwsOperator):
         if endpoint is None or endpoint["EndpointStatus"] not in ENDPOINT_BUSY:
             return
         interval = seconds("check_interval", self.check_interval)
-        if is_deferrable(self.deferrable) and datetime.now(UTC) < deadline:
+        if is_deferrable(self.deferrable) and not self._stays and datetime.now(UTC) < deadline:
             from airflow_sm_git.triggers.endpoint import EndpointTrigger
 
             since = iso(endpoint["LastModifiedTime"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.lease import DETACHED
 from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob
-from airflow_sm_git.core.sensitive import sensitive_values
+from airflow_sm_git.core.sensitive import hidden, sensitive_values
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
 from airflow_sm_git.links.sagemaker import TrainingJobLink
 from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, mask, task_key
@@ -339,7 +339,9 @@ class TrainOperator(AwsOperator):
         self._show_log(name, whole=True)
         if result is not Phase.SUCCEEDED:
             context["ti"].xcom_push(key="return_value", value=self._record(client, job, attached))  # for the report
-            raise failure(client, job, result, self._last_lines(name))
+            secrets = self._mask()
+            job["FailureReason"] = hidden(job.get("FailureReason", ""), secrets)
+            raise failure(client, job, result, [hidden(line, secrets) for line in self._last_lines(name)])
         return self._record(client, job, attached)
 
     def _show_log(self, name: str, whole: bool = False) -> None:
@@ -360,7 +362,7 @@ class TrainOperator(AwsOperator):
             show(lines)
 
     def _last_lines(self, name: str) -> list[str]:
-        from airflow_sm_git.clients.jobs import read_log
+        from airflow_sm_git.clients.job_log import read_log
 
         try:
             return read_log(self.aws().logs(), name, limit=20)

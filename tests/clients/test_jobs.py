@@ -9,7 +9,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_sm_git.clients.jobs import find_attempts, read_log, stop_job
+from airflow_sm_git.clients.job_log import read_log
+from airflow_sm_git.clients.jobs import find_attempts, stop_job
 from airflow_sm_git.clients.sagemaker import SageMakerClient
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.attempts import Attempt

@@ -94,3 +94,14 @@ def test_what_a_job_is_given_in_secret_is_known_to_airflows_masker(
         steps.train(package=steps.package(local_sagemaker), environment={"HF_TOKEN": secret}, deferrable=deferrable)
     assert airflow.run(dag).state == "success"
     assert redact(f"it is {secret}") == "it is ***"
+
+
+def test_a_failure_quotes_no_secret(airflow: Runner, local_sagemaker: LocalSageMaker) -> None:
+    secret = unique("hf")
+    script = 'import os\nprint("it is", os.environ["HF_TOKEN"])\nraise ValueError("bad " + os.environ["HF_TOKEN"])'
+    with airflow.dag() as dag:
+        package = steps.package(local_sagemaker, {"train.py": script})
+        steps.train(package=package, environment={"HF_TOKEN": secret})
+    run = airflow.run(dag)
+    assert "ValueError: bad ***" in str(run.errors["train"])
+    assert secret not in str(run.xcoms())
