@@ -235,13 +235,19 @@ def compared(ours: Outcome, theirs: Outcome, idle: Outcome) -> list[Row]:
         row("memory, each further", "MB", each(ours, "start_memory"), each(theirs, "start_memory"), 0.02),
         row("CPU while waiting", "s a minute", ours.steady_cpu, theirs.steady_cpu),
         *(
-            row(f"longest stall, {phase} (nothing: {idle.stalls.get(phase, 0):.2f})", "s", stall, other, limit)
+            row(f"longest stall, {phase}{_why(ours, idle, phase)}", "s", stall, other, limit)
             for phase, limit in (("first", None), ("start", None), ("steady", 0.1), ("end", 0.1))
             for stall, other in [(ours.stalls.get(phase, inf), theirs.stalls.get(phase, inf))]
         ),
         row("events that came", "", len(ours.late), len(theirs.late)),
         row("last event after its job's end", "s", late, their_late, INTERVAL + 5),
     ]
+
+
+def _why(ours: Outcome, idle: Outcome, phase: str) -> str:
+    """What a stall owes to others: as long with a trigger that does nothing, or a garbage collection."""
+    does_nothing = f"nothing: {idle.stalls[phase]:.2f}, " if phase in idle.stalls else ""
+    return f" ({does_nothing}collecting: {ours.collections.get(phase, 0):.2f})"
 
 
 def printing(logs: Outcome, idle: Outcome) -> list[Row]:
