@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_sm_git.clients.threads import READING, in_thread, to_the_end
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.sensitive import sensitive_values
 from airflow_sm_git.triggers.base import StatusTrigger
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from airflow_sm_git.clients.job_log import Position
 
 LEAST_SECONDS = 1.0  # between two looks at one job's log
-ASK_SECONDS = 60.0  # for Airflow's answer; its database may be busy, and a triggerer that shuts down gives none
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0  # for Airflow's answer, whose database may be busy, and for the stop
 _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "deleted"})
 
 
@@ -64,8 +64,8 @@ class TrainingJobTrigger(StatusTrigger):
             async for event in super().run():
                 yield event
         except asyncio.CancelledError:
-            if self.task_instance is not None:
-                await self.on_kill()
+            if self.task_instance is not None:  # Airflow 3.0 cancels again and again until the trigger has ended
+                await to_the_end(self.on_kill(), STOP_SECONDS)
             raise
         finally:
             if follower is not None:
@@ -97,7 +97,6 @@ class TrainingJobTrigger(StatusTrigger):
 
     async def _hide(self) -> bool:
         """Let no log show what the job was given in secret."""
-        from airflow_sm_git.clients.threads import READING, in_thread
         from airflow_sm_git.compat import mask_secret
         from airflow_sm_git.hooks.aws import AwsHook
 
@@ -124,8 +123,7 @@ class TrainingJobTrigger(StatusTrigger):
         if not self.cancel_on_kill or self._answered:
             return
         try:
-            async with asyncio.timeout(ASK_SECONDS):
-                state = await self._state()
+            state = await self._state()
         except Exception as error:  # whatever it is: without an answer nothing is stopped
             self.log.warning("Airflow does not say what became of the task, so %s runs on: %r", self.name, error)
             return
@@ -134,12 +132,10 @@ class TrainingJobTrigger(StatusTrigger):
             self.log.info("The wait for %s has ended, the task is %s: the job runs on", self.name, state)
             return
         from airflow_sm_git.clients.jobs import stop_job
-        from airflow_sm_git.clients.threads import in_thread
         from airflow_sm_git.hooks.aws import AwsHook
 
         self.log.info("The task is %s, so nobody waits for %s any more: stopping it", state, self.name)
-        async with asyncio.timeout(STOP_SECONDS):
-            await in_thread(lambda: stop_job(AwsHook(**self._connection()).sagemaker(), self.name, "killed"))
+        await in_thread(lambda: stop_job(AwsHook(**self._connection()).sagemaker(), self.name, "killed"))
 
     async def _state(self) -> str | None:
         """The task instance's state as Airflow has it now; ``deleted`` if there is none."""

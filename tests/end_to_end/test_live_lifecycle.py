@@ -61,7 +61,7 @@ EXPECTED = {
     "deploy_fails": Row(BAD, tasks(GOOD, BAD, UP, GOOD, BAD), ["Completed"], 0),
     "predict_fails": Row(BAD, tasks(GOOD, GOOD, BAD, GOOD, BAD), ["Completed"], 0),
     "delete_fails": Row(BAD, tasks(GOOD, GOOD, GOOD, BAD, BAD), ["Completed"], 1),
-    "run_marked_failed": Row(BAD, {"train": BAD, "teardown": BAD, "report": "skipped"}, ["Stopped"], 0),
+    "run_marked_failed": Row(BAD, {"train": BAD, "teardown": GOOD, "report": BAD}, ["Stopped"], 0),
     "cleared_while_running": Row(GOOD, tasks(GOOD, GOOD, GOOD, GOOD, GOOD), ["Completed"], 0),
     "cleared_after": Row(GOOD, tasks(GOOD, GOOD, GOOD, GOOD, GOOD), ["Completed", "Completed"], 0),
     "marked_success": Row(BAD, tasks(GOOD, BAD, UP, GOOD, BAD), ["Stopped"], 0),
