@@ -70,7 +70,9 @@ def test_a_folder_is_parted_from_the_rest_and_something_else_of_its_name_belongs
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"text", b"\x1f\x8b\x08", archive(("a", FILE, "1" * 999, 0o644)).getvalue()[:-20]]
+    "data",
+    [b"", b"text", b"\x1f\x8b\x08", archive(("a", FILE, "1" * 999, 0o644)).getvalue()[:-20]],
+    ids=["empty", "text", "head", "cut off"],
 )
 def test_what_is_no_whole_archive_raises_what_the_module_names(data: bytes) -> None:
     with pytest.raises(BROKEN):

@@ -61,7 +61,7 @@ with DAG("execution_timeout", schedule=None):
         train={"execution_timeout": timedelta(seconds=20), "retries": 1},
     )
 
-with DAG("dagrun_timeout", schedule=None, dagrun_timeout=timedelta(seconds=240)):
+with DAG("dagrun_timeout", schedule=None, dagrun_timeout=timedelta(seconds=170)):
     made = chain(data=None)
 
     @task
