@@ -20,7 +20,7 @@ TRIES = 5
 class Order:
     """What is to be trained, and for whom.
 
-    :param generation: how often the task has been cleared.
+    :param generation: a number that changes when the task is cleared, and only then.
     :param prefix: the readable part of the job's name; None for the DAG's id.
     :param tags: values of our own tags, by key without the prefix.
     :param user_tags: the user's tags.

@@ -19,7 +19,7 @@ class Attempt:
     :param number: its attempt, from 1 up.
     :param status: ``TrainingJobStatus``.
     :param request: hash of the request it was made with.
-    :param generation: how often the task had been cleared when it was made.
+    :param generation: a number that changes when the task is cleared, as it was when the job was made.
     :param stopped_by_us: whether this package stopped it.
     :param timed_out: whether SageMaker stopped it because its own time limit was reached.
     """
@@ -56,7 +56,7 @@ def decide(attempts: Sequence[Attempt], *, request: str, generation: int) -> Dec
 
     :param attempts: all earlier ones, in any order.
     :param request: hash of the request that this try would send.
-    :param generation: how often the task has been cleared so far.
+    :param generation: that number now.
     """
     if not attempts:
         return Decision(Action.SUBMIT, 1)

@@ -293,7 +293,7 @@ class TrainOperator(AwsOperator):
         order = Order(
             spec=spec,
             key=task_key(context),
-            generation=context["ti"].max_tries - (self.retries or 0),
+            generation=context["ti"].max_tries,  # only clearing changes it: an edit of `retries` does not
             prefix=self.job_name_prefix or None,
             tags={**self.ownership(context, at_least=deadline), **code_tags(spec.package), **detached},
             user_tags=as_text_mapping("tags", self.tags),

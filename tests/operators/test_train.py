@@ -145,6 +145,23 @@ def test_a_retry_after_a_failure_submits_the_next_attempt(
     assert run.xcom("train")["job_name"] == second["TrainingJobName"]
 
 
+@pytest.mark.parametrize("retries", [1, 5])
+def test_a_retry_after_the_dag_was_edited_takes_the_job_all_the_same(
+    airflow: Runner, server: LocalSageMaker, retries: int
+) -> None:
+    with airflow.dag() as dag:
+        task = steps.train(package=steps.package(server), retries=2, post_execute=crash)
+    run = airflow.create(dag)
+    airflow.step(run)
+    assert run.states == {"train": "up_for_retry"}
+    task.retries, task.retry_delay = retries, timedelta(0)
+    task.check_interval, task.doc_md = 0.07, "edited"
+    airflow.go_on(run)
+    assert run.state == "success", run.errors
+    assert run.xcom("train")["attached"] is True
+    assert len(steps.jobs_of(server, dag.dag_id)) == 1
+
+
 def test_clearing_a_finished_task_trains_again(airflow: Runner, server: LocalSageMaker) -> None:
     run = run_train(airflow)
     airflow.go_on(airflow.clear(run, "train"))
