@@ -26,10 +26,12 @@ from tests import steps
 from tests.git_server import Repository
 from tests.live_airflow import LiveAirflow, live_airflow
 from tests.local.sagemaker_requests import client
+from tests.small_model import small_corpus, small_repository
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 AT_ONCE = 6  # of the scenarios: SQLite takes no more
+EXAMPLES = Path(__file__).resolve().parents[2] / "dags" / "examples"
 LINES = 150
 NUMBERED = f"""
 import os, time
@@ -77,14 +79,17 @@ class Stage:
     """Airflow, the server, and what the scenarios have seen on their way.
 
     :param gates: a job of a scenario waits for a file here.
+    :param shas: the commits that a backfill of three nights must find.
     :param notes: what a scenario has seen, by its name.
     """
 
     airflow: LiveAirflow
     sagemaker: LocalSageMaker
     gates: Path
+    shas: list[str]
     runs: dict[str, str] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nights: dict[str, str] = field(default_factory=dict)
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def stop(self) -> None:
@@ -95,6 +100,16 @@ class Stage:
                 process.kill()
             psutil.wait_procs(family, timeout=10)
             each.wait()
+
+    def backfill(self) -> None:
+        """Run the example that trains every night for three nights of the past."""
+        interval = {"from_date": "2024-01-02T00:00:00Z", "to_date": "2024-01-04T12:00:00Z"}
+        self.airflow.call("POST", "backfills", {"dag_id": "scheduled_retraining", "max_active_runs": 3, **interval})
+        runs = lambda: [r for r in self.airflow.runs("scheduled_retraining") if r["run_type"] == "backfill"]  # noqa: E731
+        self.airflow.eventually(lambda: len(runs()) == 3, "three runs of the backfill")
+        for run in runs():
+            self.nights[run["logical_date"][:10]] = run["dag_run_id"]
+            self.airflow.ended("scheduled_retraining", run["dag_run_id"])
 
     def play(self, name: str) -> Row | str:
         """Start a scenario's run, do what the scenario is about, and see how it ends; or why that is not known."""
@@ -243,23 +258,27 @@ def stage(
     repository = Repository(folder / "repository")
     broken = steps.TRAIN.replace('if given.get("--fail-attempt")', 'if True or given.get("--fail-attempt")')
     repository.commit(steps.files(**{"src/broken.py": broken, "src/numbered.py": NUMBERED}))
+    nightly, shas = small_repository(folder / "nightly.git", 3, hours=24)
     environment = {
         **local_sagemaker.env,
         "AIRFLOW__SM_GIT__ALLOWED_SCHEMES": "file",
         "AIRFLOW__SM_GIT__CACHE_DIR": str(folder / "cache"),
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+        "SM_GIT_EXAMPLE_DATA": small_corpus(folder / "corpus"),
+        "SM_GIT_EXAMPLE_REPO": nightly.url,
         "SM_GIT_TEST_GATES": str(gates),
         "SM_GIT_TEST_REPO": repository.url,
     }
-    dags = [Path(__file__).with_name("lifecycle.py")]
+    dags = [Path(__file__).with_name("lifecycle.py"), EXAMPLES / "scheduled_retraining.py"]
     with live_airflow(folder / "airflow", environment, dags, request.param) as airflow, ExitStack() as stack:
-        airflow.wait_for_dags(*EXPECTED)
-        stage = Stage(airflow, local_sagemaker, gates)
+        airflow.wait_for_dags(*EXPECTED, "scheduled_retraining")
+        stage = Stage(airflow, local_sagemaker, gates, shas)
         stack.callback(stage.stop)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             last = "triggerer_killed"
             playing = {name: pool.submit(stage.play, name) for name in EXPECTED if name != last}
             rows = {name: row.result() for name, row in playing.items() if name != "dagrun_timeout"}
+            stage.backfill()
             rows[last] = stage.play(last)
             rows["dagrun_timeout"] = playing["dagrun_timeout"].result()
         print(f"\nAirflow {request.param}")
@@ -275,6 +294,15 @@ def stage(
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_run_ends_as_its_scenario_must(stage: tuple[Stage, dict[str, Row | str]], name: str) -> None:
     assert stage[1][name] == EXPECTED[name]
+
+
+def test_a_backfill_of_three_nights_trains_three_commits(stage: tuple[Stage, dict[str, Row | str]]) -> None:
+    airflow, nights = stage[0].airflow, stage[0].nights
+    assert sorted(nights) == ["2024-01-02", "2024-01-03", "2024-01-04"]
+    runs = [nights[night] for night in sorted(nights)]
+    assert [airflow.ended("scheduled_retraining", run) for run in runs] == ["success"] * 3
+    package = "train_deploy_predict.package"
+    assert [airflow.xcom("scheduled_retraining", run, package)["commit"] for run in runs] == stage[0].shas
 
 
 def test_no_task_ever_had_two_live_jobs(stage: tuple[Stage, dict[str, Row | str]]) -> None:
