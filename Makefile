@@ -5,7 +5,7 @@
 # BENCH_ARGS    arguments for the benchmarks
 # TEST_WORKERS  processes that the quick tests are spread over; 0 for none, as a debugger wants
 PYTHON ?= python3
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 BIN := .venv/bin
 
 # An activated environment or a PYTHONPATH of the caller's must not decide what runs here.

@@ -182,13 +182,15 @@ class SageMakerClient:
         plural = "TrainingJobSummaries" if kind == "TrainingJob" else f"{kind}s"
         return self._pages(f"List{kind}s", plural, **filters)
 
-    def changed(self, kind: str, since: datetime) -> Iterator[tuple[str, str]]:
+    def changed(self, kind: str, since: datetime, status: str | None = None) -> Iterator[tuple[str, str]]:
         """Name and status of each training job or endpoint that was modified since a time.
 
         :param kind: TrainingJob or Endpoint.
+        :param status: only what has this one now.
         """
+        only = {"StatusEquals": status} if status else {}
         member = "TrainingJobSummaries" if kind == "TrainingJob" else "Endpoints"
-        for item in self._pages(f"List{kind}s", member, LastModifiedTimeAfter=since, MaxResults=100):
+        for item in self._pages(f"List{kind}s", member, LastModifiedTimeAfter=since, MaxResults=100, **only):
             yield item[f"{kind}Name"], item[f"{kind}Status"]
 
     def _pages(self, operation: str, member: str, **request: Any) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Many waits, few calls: one watcher per connection and region lists what has changed, for all who wait.
 
 The listing (``ListTrainingJobs`` or ``ListEndpoints`` by last-modified time) is one call per poll whatever the number
-of waits. Two slow nets catch what it missed: now and then everything since the oldest wait is listed again, and one
-wait in turn is described, which also notices what was deleted.
+of waits. Two slow nets catch what it missed: now and then everything that has ended since the oldest wait is listed
+again, and one wait in turn is described, which also notices what was deleted.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -24,10 +25,14 @@ from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
 
 OVERLAP = timedelta(minutes=2)  # what clocks may differ by, and listings be late
-RELIST_SECONDS = 540.0  # with the poll that follows less than ten minutes
+RELIST_SECONDS = 540.0  # for all parts of what has ended: with the poll that follows less than ten minutes
 DESCRIBE_SECONDS = 60.0
+PAUSE = (1.1, 1.15)  # times the interval: with a relisting now and then no more calls than the interval alone gives
 MIN_INTERVAL = 0.2  # whatever is asked for: a listing must not follow upon the other
 MAX_BACKOFF = 60.0
+
+
+Listing = Callable[[datetime], list[tuple[str, Phase]]]
 
 
 class Source(Protocol):
@@ -35,6 +40,9 @@ class Source(Protocol):
 
     def changed(self, since: datetime) -> list[tuple[str, Phase]]:
         """Name and phase of everything modified since a time."""
+
+    def relistings(self) -> Sequence[Listing]:
+        """What to ask, one after the other, for name and phase of everything that has ended since a time."""
 
     def look(self, name: str) -> Phase:
         """The phase of one, `Phase.GONE` if there is none."""
@@ -63,6 +71,7 @@ class Watcher:
     _last_poll: datetime | None = None
     _reach: datetime | None = None  # how far back the waits go that no listing has served yet
     _last_relist: float = -inf
+    _turn: int = 0
     _last_look: float = -inf
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -123,11 +132,11 @@ class Watcher:
 
     def _restart(self) -> None:
         self._source = None
-        self._last_relist = -inf  # what the failed listing should have told is asked again
+        self._last_poll = None  # what the failed listing should have told is asked again
 
     async def _pause(self, failures: int) -> None:
         """Sleep as long as the most eager wait allows, whoever comes and goes meanwhile."""
-        started, jitter = time.monotonic(), random.uniform(1.0, 1.05)  # noqa: S311  jitter, not a secret
+        started, jitter = time.monotonic(), random.uniform(*PAUSE)  # noqa: S311  jitter, not a secret
         while (left := started + self._interval(failures) * jitter - time.monotonic()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
@@ -147,10 +156,10 @@ class Watcher:
         started, clock = datetime.now(UTC), time.monotonic()
         source = self._source if self._source is not None else await in_thread(self.connect)
         self._source = source
-        since = self._since(clock)
-        for name, phase in await in_thread(lambda: source.changed(since)):
-            if self._tell(name, phase):
-                await asyncio.sleep(0)  # a thousand at once must not hold up the loop
+        for listing, since in self._listings(source, clock):
+            for name, phase in await in_thread(partial(listing, since)):
+                if self._tell(name, phase):
+                    await asyncio.sleep(0)  # a thousand at once must not hold up the loop
         self._last_poll = started
         if clock - self._last_look >= DESCRIBE_SECONDS and (waiting := self._pending()):
             self._last_look = clock
@@ -161,12 +170,22 @@ class Watcher:
                 if not error.retryable:  # what is wrong with one is no other's fault
                     self._fail(error, name)
 
-    def _since(self, clock: float) -> datetime:
+    def _listings(self, source: Source, clock: float) -> list[tuple[Listing, datetime]]:
+        """What to ask for at this poll, and since when: what has changed, and now and then a part of what has ended."""
         reach, self._reach = self._reach, None
-        if self._last_poll is None or clock - self._last_relist >= RELIST_SECONDS:
+        oldest = min((wait.since for wait in self._pending()), default=datetime.now(UTC)) - OVERLAP
+        relistings = source.relistings()
+        if self._last_poll is None:
             self._last_relist = clock
-            return min((wait.since for wait in self._pending()), default=datetime.now(UTC)) - OVERLAP
-        return min(reach or self._last_poll, self._last_poll) - OVERLAP
+            return [(each, oldest) for each in relistings]
+        listings: list[tuple[Listing, datetime]] = [
+            (source.changed, min(reach or self._last_poll, self._last_poll) - OVERLAP)
+        ]
+        if clock - self._last_relist >= RELIST_SECONDS / len(relistings):
+            self._last_relist = clock
+            self._turn += 1
+            listings.append((relistings[self._turn % len(relistings)], oldest))
+        return listings
 
     def _tell(self, name: str, phase: Phase) -> bool:
         """Tell those who wait for a resource, if it has ended; whether there was one."""

@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import time
+from typing import Any
 
 import psutil
 from starlette.responses import Response
@@ -77,7 +78,7 @@ class FaultEdge:
         elif rule.kind == "stale":
             exchange.stale = rule.id
         elif rule.kind == "kill":
-            _kill(exchange.client)
+            _kill(exchange.client, self._info.port)
             raise Dropped
         elif rule.kind == "lose":
             raise Dropped
@@ -117,17 +118,24 @@ class FaultEdge:
                 copy.close()
 
 
-def _kill(port: int) -> None:
+def _kill(port: int, server: int) -> None:
     """SIGKILL for the process on this machine that has the client's end of the connection.
+
+    :param port: the client's; connections to elsewhere may have the same.
+    :param server: this server's.
 
     A look at all connections may miss one while processes come and go, so it is not the only one.
     """
     for _ in range(KILL_TRIES):
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr and connection.laddr.port == port and connection.pid not in (None, os.getpid()):
+            if _ends(connection) == (port, server) and connection.pid not in (None, os.getpid()):
                 os.kill(connection.pid, signal.SIGKILL)
                 return
         time.sleep(0.02)
+
+
+def _ends(connection: Any) -> tuple[int, int] | None:
+    return (connection.laddr.port, connection.raddr.port) if connection.laddr and connection.raddr else None
 
 
 def log_line(rule: Rule, service: str, action: str, resource: str) -> dict[str, object]:

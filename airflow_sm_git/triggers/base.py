@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_sm_git.clients.watch import shared
+from airflow_sm_git.clients.watch import Listing, shared
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import ENDPOINT, TRAINING_JOB, Phase
 
@@ -116,9 +117,15 @@ class _Source:
         self._kind = kind
         self._phases = TRAINING_JOB if kind == "TrainingJob" else ENDPOINT
 
-    def changed(self, since: datetime) -> list[tuple[str, Phase]]:
-        listing = self._client.changed(self._kind, since.astimezone(UTC))
+    def changed(self, since: datetime, status: str | None = None) -> list[tuple[str, Phase]]:
+        listing = self._client.changed(self._kind, since.astimezone(UTC), status)
         return [(name, self._phases.get(status, Phase.RUNNING)) for name, status in listing]
+
+    def relistings(self) -> list[Listing]:
+        if self._kind == "Endpoint":  # they are few, and most are in service
+            return [self.changed]
+        ends = [status for status, phase in self._phases.items() if phase.ended]
+        return [partial(self.changed, status=status) for status in ends]
 
     def look(self, name: str) -> Phase:
         answer = self._client.describe(self._kind, name)

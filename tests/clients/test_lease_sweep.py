@@ -277,7 +277,7 @@ def test_an_endpoint_that_does_not_come_up_is_left_with_its_parts_and_the_rest_i
     titles = [f"Endpoint {name}", f"EndpointConfig {config}", f"Model {made}"]
     with scene.server.fault("stuck", action="CreateEndpoint", resource=name):
         scene.create(name, config, scene.tags())
-        record = scene.sweep(wait=0.1)
+        record = scene.sweep(wait=4.0)  # the other one is waited for too, until it is gone
         assert record["deleted"] == other
         assert record["failed"] == [f"Endpoint {name} is still Creating: the next sweep takes it."]
         assert scene.there(*titles) == record["kept"] == titles

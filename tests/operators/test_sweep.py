@@ -140,10 +140,19 @@ def flag(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "flag").touch()
 
 
-def training_dag(airflow: Runner, server: LocalSageMaker, flag: Path, fail: bool) -> Any:
-    """A run that leaves a running job behind."""
+def training_dag(airflow: Runner, server: LocalSageMaker, flag: Path, fail: bool, detached: bool = False) -> Any:
+    """A run that leaves a running job behind.
 
-    @task(retries=0)
+    :param detached: whether it was meant to outlive its run.
+    """
+
+    def attach(context: Any) -> None:
+        arns = [job["TrainingJobArn"] for job in steps.jobs_of(server, context["dag"].dag_id)]
+        for arn in [] if detached else arns:
+            assert steps.tags_of(server, arn)["detached"] == "true"
+            client(server, "sagemaker").delete_tags(ResourceArn=arn, TagKeys=["sm-git:detached"])
+
+    @task(retries=0, pre_execute=attach)
     def end(fail: bool) -> None:
         if fail:
             raise ValueError("the run failed")
@@ -167,6 +176,16 @@ def test_a_job_whose_run_has_ended_is_stopped_though_its_lease_has_not(
     assert run_sweep(airflow, delete=True).xcom("sweep")["deleted"] == [f"TrainingJob {job['TrainingJobName']}"]
     [job] = steps.jobs_of(server, dag.dag_id)
     assert job["TrainingJobStatus"] in ("Stopping", "Stopped")
+
+
+def test_a_job_that_its_run_does_not_wait_for_is_kept_when_the_run_has_ended(
+    airflow: Runner, server: LocalSageMaker, namespace: str, flag: Path
+) -> None:
+    dag = training_dag(airflow, server, flag, fail=False, detached=True)
+    assert airflow.run(dag).state == "success"
+    assert run_sweep(airflow, delete=True).xcom("sweep")["deleted"] == []
+    [job] = steps.jobs_of(server, dag.dag_id)
+    assert job["TrainingJobStatus"] == "InProgress"
 
 
 def test_a_job_whose_run_goes_on_is_kept_though_its_lease_has_ended(
