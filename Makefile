@@ -4,8 +4,10 @@
 # DEMO_ARGS     arguments for `airflow-sm-git demo`
 # BENCH_ARGS    arguments for the benchmarks
 # TEST_WORKERS  processes that the quick tests are spread over; 0 for none, as a debugger wants
+# SLOW_WORKERS  the same for the slow ones, most of whose time is waiting for an Airflow
 PYTHON ?= python3
 TEST_WORKERS ?= 3
+SLOW_WORKERS ?= 2
 BIN := .venv/bin
 
 # An activated environment or a PYTHONPATH of the caller's must not decide what runs here.
@@ -20,9 +22,8 @@ test: set-up
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: set-up
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow --numprocesses $(SLOW_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-# One after the other: several of the slow ones need all of the machine.
 test-all: test test-slow
 
 lint: set-up

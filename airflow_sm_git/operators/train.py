@@ -318,9 +318,16 @@ class TrainOperator(AwsOperator):
         self.defer(trigger=trigger, method_name="resume")
 
     def _wait(self, client: SageMakerClient, name: str, deadline: datetime) -> tuple[dict[str, Any] | None, Phase]:
-        interval = seconds("check_interval", self.check_interval)
-        each = partial(self._show_log, name)
-        return client.wait("TrainingJob", name, check_interval=interval, deadline=deadline.timestamp(), each=each)
+        how: dict[str, Any] = {"check_interval": seconds("check_interval", self.check_interval)}
+        how |= {"deadline": deadline.timestamp(), "each": partial(self._show_log, name)}
+        try:
+            return client.wait("TrainingJob", name, **how)
+        except errors.AccessDenied as error:
+            if not error.code.startswith("ExpiredToken"):
+                raise
+            self.log.info("The credentials have expired: asking the connection for new ones")
+            self._hook = None
+            return self.aws().sagemaker().wait("TrainingJob", name, **how)
 
     def _finish(
         self, context: Context, client: SageMakerClient, name: str, deadline: datetime, attached: bool

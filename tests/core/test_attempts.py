@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_sm_git.core.attempts import Action, Attempt, Decision, decide
 from airflow_sm_git.core.errors import SmGitError
@@ -84,3 +86,59 @@ def test_no_state_whatsoever_submits_a_second_job_beside_a_running_one(
 def test_an_unknown_status_is_not_guessed_at() -> None:
     with pytest.raises(SmGitError, match="'Dreaming'"):
         decide([replace(LAST, status="Dreaming")], request="same", generation=0)
+
+
+ENDS: dict[str, dict[str, object]] = {
+    "complete": {"status": "Completed"},
+    "fail": {"status": "Failed"},
+    "stopped by somebody": {"status": "Stopped"},
+    "stopped by us": {"status": "Stopped", "stopped_by_us": True},
+}
+
+
+@dataclass
+class World:
+    """A task's jobs, and what has become of the task. `excused`: a job may be submitted though none has failed."""
+
+    jobs: list[Attempt] = field(default_factory=list)
+    generation: int = 0
+    request: str = "a"
+    excused: bool = True
+
+    def change(self, **what: object) -> None:
+        if self.jobs and self.jobs[-1].status == "InProgress":
+            self.jobs[-1] = replace(self.jobs[-1], **what)  # type: ignore[arg-type]
+
+    def play(self, event: str) -> None:
+        if event in ENDS:
+            self.change(**ENDS[event])
+        elif event == "clear":
+            self.generation, self.excused = self.generation + 1, True
+        elif event == "edit":
+            self.request, self.excused = f"{self.request}a", True
+        else:
+            self.attempt()
+
+    def attempt(self) -> None:
+        decision = decide(self.jobs, request=self.request, generation=self.generation)
+        if decision.action is Action.REPLACE:
+            self.change(**ENDS["stopped by us"])
+            decision = decide(self.jobs, request=self.request, generation=self.generation)
+        assert decision.action is not Action.REPLACE, "a stopped job is not stopped again"
+        if decision.action is Action.SUBMIT:
+            last = self.jobs[-1] if self.jobs else None
+            assert last is None or last.status != "InProgress"
+            assert self.excused or (last and (last.status == "Failed" or last.stopped_by_us)), last
+            self.jobs.append(Attempt(decision.number, "job", "InProgress", self.request, self.generation))
+        elif decision.action in (Action.ATTACH, Action.TAKE):
+            self.jobs[-1] = replace(self.jobs[-1], generation=self.generation)  # as submission adopts it
+        self.excused = self.excused and decision.action is Action.REFUSE
+
+
+@given(st.lists(st.sampled_from([*ENDS, "clear", "edit", "try", "try"]), max_size=30))
+def test_whatever_happens_no_two_jobs_live_and_none_is_submitted_without_a_reason(events: list[str]) -> None:
+    world = World()
+    for event in events:
+        world.play(event)
+        assert sum(job.status == "InProgress" for job in world.jobs) <= 1
+        assert [job.number for job in world.jobs] == list(range(1, len(world.jobs) + 1))

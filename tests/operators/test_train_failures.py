@@ -70,6 +70,13 @@ def test_a_task_that_may_not_see_its_job_any_more_stops_it(airflow: Runner, tmp_
     assert steps.tags_of(airflow.sagemaker, job["TrainingJobArn"])["stopped-by"] == "failed"
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_credentials_that_expire_while_a_job_is_waited_for_are_renewed(airflow: Runner, deferrable: bool) -> None:
+    expired = {"kind": "expired", "service": "sagemaker", "action": "DescribeTrainingJob", "skip": 1, "resource": ""}
+    run, jobs, hits = trained(airflow, expired, deferrable=deferrable)
+    assert (run.state, jobs, hits, run.states) == ("success", ["Completed"], 1, {"train": "success"})
+
+
 def test_a_failure_tells_reason_exit_code_last_lines_page_and_remedy(
     airflow: Runner, local_sagemaker: LocalSageMaker
 ) -> None:
