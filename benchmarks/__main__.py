@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 
-from benchmarks import dag_import, demo, git_memory, git_sources, local_server, waits
+from benchmarks import dag_import, demo, git_memory, git_sources, local_server, resume, waits
 from benchmarks.table import HEADER, Row
 
-PARTS = ("dag_import", "local_server", "git_sources", "git_memory", "demo", "waits")
+PARTS = ("dag_import", "local_server", "git_sources", "git_memory", "demo", "waits", "resume")
 
 
 def main() -> None:
@@ -37,6 +37,8 @@ def main() -> None:
         elif part == "waits":
             rows += waits.rows(options.sizes)
             rows += waits.long_rows() if options.long else []
+        elif part == "resume":
+            rows += resume.rows()
         else:
             parser.error(f"no part {part!r}: choose from {', '.join(PARTS)}")
     print(f"\nPython {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{HEADER}")
