@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -152,17 +153,27 @@ class Fault:
 
 @pytest.fixture(scope="session")
 def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
-    """A local SageMaker for the whole session.
+    """A local SageMaker for the whole session, inspected before it stops (see `inspected_sagemaker`)."""
+    with inspected_sagemaker(tmp_path_factory.mktemp("local-sagemaker") / "state") as server:
+        yield server
+
+
+@contextmanager
+def inspected_sagemaker(root: Path) -> Iterator[LocalSageMaker]:
+    """A local SageMaker that ends with the block, or with the process where that is killed.
 
     Afterwards no job may be running in it, no endpoint be there that no test has asked to keep, and none of its
-    processes be left: what a test forgets would cost money on AWS. It ends itself where pytest is killed.
+    processes be left: what a test forgets would cost money on AWS.
+
+    :param root: its state directory.
     """
-    root = tmp_path_factory.mktemp("local-sagemaker") / "state"
     server = LocalSageMaker(root, daemon.start(root, owner=os.getpid(), faults=True))
-    yield server
-    forgotten = _forgotten(server)
-    before = server.processes()
-    daemon.stop(root)
+    try:
+        yield server
+        forgotten = _forgotten(server)
+    finally:
+        before = server.processes()
+        daemon.stop(root)
     left = [one for one in before if daemon.alive(one)]
     if left:
         pytest.fail(f"The local SageMaker left processes behind: {left}")

@@ -10,8 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker, inspected_sagemaker
 from tests import steps
 from tests.git_server import Repository
 from tests.live_airflow import LiveAirflow, live_airflow
@@ -84,6 +84,7 @@ class Stage:
     """
 
     airflow: LiveAirflow
+    version: str
     sagemaker: LocalSageMaker
     gates: Path
     shas: list[str]
@@ -249,38 +250,14 @@ ACTS: dict[str, Callable[[Stage, str], None]] = {
 
 @pytest.fixture(scope="module", params=["newest", "3.0.6"])
 def stage(
-    request: pytest.FixtureRequest, local_sagemaker: LocalSageMaker, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Stage, dict[str, Row | str]]]:
-    """One Airflow of a version, and how every scenario ended."""
+    """One Airflow of a version with a server of its own, and how every scenario ended."""
     folder = tmp_path_factory.mktemp("lifecycle")
-    gates = folder / "gates"
-    gates.mkdir()
-    repository = Repository(folder / "repository")
-    broken = steps.TRAIN.replace('if given.get("--fail-attempt")', 'if True or given.get("--fail-attempt")')
-    repository.commit(steps.files(**{"src/broken.py": broken, "src/numbered.py": NUMBERED}))
-    nightly, shas = small_repository(folder / "nightly.git", 3, hours=24)
-    environment = {
-        **local_sagemaker.env,
-        "AIRFLOW__SM_GIT__ALLOWED_SCHEMES": "file",
-        "AIRFLOW__SM_GIT__CACHE_DIR": str(folder / "cache"),
-        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
-        "SM_GIT_EXAMPLE_DATA": small_corpus(folder / "corpus"),
-        "SM_GIT_EXAMPLE_REPO": nightly.url,
-        "SM_GIT_TEST_GATES": str(gates),
-        "SM_GIT_TEST_REPO": repository.url,
-    }
-    dags = [Path(__file__).with_name("lifecycle.py"), EXAMPLES / "scheduled_retraining.py"]
-    with live_airflow(folder / "airflow", environment, dags, request.param) as airflow, ExitStack() as stack:
-        airflow.wait_for_dags(*EXPECTED, "scheduled_retraining")
-        stage = Stage(airflow, local_sagemaker, gates, shas)
-        stack.callback(stage.stop)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            last = "triggerer_killed"
-            playing = {name: pool.submit(stage.play, name) for name in EXPECTED if name != last}
-            rows = {name: row.result() for name, row in playing.items() if name != "dagrun_timeout"}
-            stage.backfill()
-            rows[last] = stage.play(last)
-            rows["dagrun_timeout"] = playing["dagrun_timeout"].result()
+    with ExitStack() as stack:
+        server = stack.enter_context(inspected_sagemaker(folder / "sagemaker"))
+        stage = stack.enter_context(_stage(server, folder, request.param))
+        rows = _played(stage)
         print(f"\nAirflow {request.param}")
         for name, row in rows.items():
             if isinstance(row, str):
@@ -291,9 +268,49 @@ def stage(
         yield stage, rows
 
 
+def _played(stage: Stage) -> dict[str, Row | str]:
+    """How every scenario ended. The last one stops what the others need; one only waits, until it is timed out."""
+    last, waiting = "triggerer_killed", "dagrun_timeout"
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        playing = {name: pool.submit(stage.play, name) for name in EXPECTED if name != last}
+        rows = {name: row.result() for name, row in playing.items() if name != waiting}
+        stage.backfill()
+        return {**rows, last: stage.play(last), waiting: playing[waiting].result()}
+
+
+@contextmanager
+def _stage(server: LocalSageMaker, folder: Path, version: str) -> Iterator[Stage]:
+    gates = folder / "gates"
+    gates.mkdir()
+    repository = Repository(folder / "repository")
+    broken = steps.TRAIN.replace('if given.get("--fail-attempt")', 'if True or given.get("--fail-attempt")')
+    repository.commit(steps.files(**{"src/broken.py": broken, "src/numbered.py": NUMBERED}))
+    nightly, shas = small_repository(folder / "nightly.git", 3, hours=24)
+    environment = {
+        **server.env,
+        "AIRFLOW__SM_GIT__ALLOWED_SCHEMES": "file",
+        "AIRFLOW__SM_GIT__CACHE_DIR": str(folder / "cache"),
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+        "SM_GIT_EXAMPLE_DATA": small_corpus(folder / "corpus"),
+        "SM_GIT_EXAMPLE_REPO": nightly.url,
+        "SM_GIT_TEST_GATES": str(gates),
+        "SM_GIT_TEST_REPO": repository.url,
+    }
+    dags = [Path(__file__).with_name("lifecycle.py"), EXAMPLES / "scheduled_retraining.py"]
+    with live_airflow(folder / "airflow", environment, dags, version) as airflow, ExitStack() as stack:
+        airflow.wait_for_dags(*EXPECTED, "scheduled_retraining")
+        stage = Stage(airflow, version, server, gates, shas)
+        stack.callback(stage.stop)
+        yield stage
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_run_ends_as_its_scenario_must(stage: tuple[Stage, dict[str, Row | str]], name: str) -> None:
-    assert stage[1][name] == EXPECTED[name]
+    row, expected = stage[1][name], EXPECTED[name]
+    if name == "dagrun_timeout" and stage[0].version == "3.0.6":
+        # It leaves tasks without a state as they are; newer ones skip them.
+        expected = replace(expected, tasks={**expected.tasks, "teardown": None})
+    assert row == expected
 
 
 def test_a_backfill_of_three_nights_trains_three_commits(stage: tuple[Stage, dict[str, Row | str]]) -> None:
@@ -318,11 +335,20 @@ def test_a_cleared_task_goes_on_with_the_job_that_runs(stage: tuple[Stage, dict[
 
 
 @pytest.mark.parametrize(
-    ("name", "by"), [("run_marked_failed", "killed"), ("marked_success", "killed"), ("execution_timeout", "timeout")]
+    ("name", "by"),
+    [
+        # The triggerer and the run's teardown both hear of it at the same time.
+        ("run_marked_failed", ("killed", "teardown")),
+        ("marked_success", ("killed", "teardown")),
+        ("execution_timeout", ("timeout",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_stopped_job_says_who_stopped_it(stage: tuple[Stage, dict[str, Row | str]], name: str, by: str) -> None:
+def test_a_stopped_job_says_who_stopped_it(
+    stage: tuple[Stage, dict[str, Row | str]], name: str, by: tuple[str, ...]
+) -> None:
     job = stage[0].jobs(name)[-1]
-    assert steps.tags_of(stage[0].sagemaker, job["TrainingJobArn"])["stopped-by"] == by
+    assert steps.tags_of(stage[0].sagemaker, job["TrainingJobArn"])["stopped-by"] in by
 
 
 def test_each_line_is_once_in_the_task_log_though_triggerer_and_scheduler_were_killed(

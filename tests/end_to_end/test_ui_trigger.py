@@ -97,3 +97,4 @@ def test_the_form_chooses_what_remains(
     )
     said = f"Remove it with: airflow-sm-git sweep --delete --endpoint {name}"
     assert (said in run.log) == remains
+    airflow.sagemaker.keep(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import threading
 import uuid
@@ -19,8 +18,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from airflow_sm_git.local import daemon
-from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker, inspected_sagemaker
 
 ClientFactory = Callable[..., Any]
 
@@ -148,9 +146,8 @@ def test_a_refused_upload_leaves_the_connection_usable(ours: ClientFactory) -> N
 @pytest.fixture
 def quiet(tmp_path: Path) -> Iterator[LocalSageMaker]:
     """A server of one's own, into which nobody else writes."""
-    root = tmp_path / "state"
-    yield LocalSageMaker(root, daemon.start(root, owner=os.getpid()))
-    daemon.stop(root)
+    with inspected_sagemaker(tmp_path / "state") as server:
+        yield server
 
 
 def test_a_client_that_goes_away_in_the_middle_leaves_no_blob(quiet: LocalSageMaker) -> None:
