@@ -201,6 +201,9 @@ def live_airflow(
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+        # Airflow 3.0 takes a file's DAGs for gone when it is read for a callback alone, as after a dagrun_timeout,
+        # until it is next read as a whole (dag_processing/manager.py, deactivate_stale_dags).
+        "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "3600",
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports[0]),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports[1]),
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(ports[2]),
