@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class LiveAirflow:
     environment: Mapping[str, str]
     python: Path
     _token: str = ""
+    _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def trigger_log(self, dag_id: str, run_id: str, task_id: str) -> str:
         """What the triggerer wrote into its own log of a task."""
@@ -128,6 +129,44 @@ class LiveAirflow:
         """A value that a task pushed."""
         path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{quote(task_id)}/xcomEntries/{key}"
         return self.call("GET", f"{path}?deserialize=false&stringify=false")["value"]
+
+    def processes(self, part: str) -> list[psutil.Process]:
+        """This Airflow's processes of a kind, such as ``triggerer``, and their children."""
+        titles = (f"airflow {part}", f"airflow {part.replace('-', '_')}")  # both are in use
+        found = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(title in " ".join(process.info["cmdline"] or []) for title in titles) and self._is_mine(process)
+        ]
+        return found + [child for each in found for child in each.children(recursive=True) if child not in found]
+
+    def kill(self, part: str) -> int:
+        """SIGKILL for them; how many there were."""
+        killed = self.processes(part)
+        for process in killed:
+            process.kill()
+        psutil.wait_procs(killed, timeout=10)
+        return len(killed)
+
+    def start(self, part: str) -> None:
+        """Start another in the place of one that has ended, as whoever supervises Airflow does."""
+        command = [str(self.python), "-m", "airflow", part]
+        if part in ("scheduler", "triggerer"):
+            command.append("--skip-serve-logs")  # the port may still be taken; logs are read from the disk
+        with (self.home / f"{part}.log").open("ab") as output:
+            options: dict[str, Any] = {"stdout": output, "stderr": output, "start_new_session": True}
+            self._started.append(subprocess.Popen(command, env=dict(self.environment), **options))
+
+    def _is_mine(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("AIRFLOW_HOME") == str(self.home)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
+
+    def stop(self) -> None:
+        """End all processes."""
+        for process in [*self._started, self.process]:
+            _end(process)
 
     def command(self, *arguments: str) -> str:
         """Run ``airflow`` with arguments in the same home; returns what it printed."""
@@ -226,12 +265,12 @@ def live_airflow(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    airflow = LiveAirflow(home, url, output, process, variables, python)
     try:
-        airflow = LiveAirflow(home, url, output, process, variables, python)
         airflow.eventually(lambda: answers(url), "an answer of the API server", output.read_text)
         yield airflow
     finally:
-        _end(process)
+        airflow.stop()
 
 
 def _database(file: Path) -> str:

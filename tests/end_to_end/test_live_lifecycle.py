@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psutil
 import pytest
 
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker, inspected_sagemaker
@@ -91,16 +90,6 @@ class Stage:
     runs: dict[str, str] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     nights: dict[str, str] = field(default_factory=dict)
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def stop(self) -> None:
-        """End what was started in the place of killed ones."""
-        for each in self.started:
-            family = [psutil.Process(each.pid), *psutil.Process(each.pid).children(recursive=True)]
-            for process in family:
-                process.kill()
-            psutil.wait_procs(family, timeout=10)
-            each.wait()
 
     def backfill(self) -> None:
         """Run the example that trains every night for three nights of the past."""
@@ -206,32 +195,9 @@ def kill_triggerer_and_scheduler(stage: Stage, name: str) -> None:
     stage.airflow.eventually(lambda: len(lines()) >= 10, "lines can be read while the job runs")
     stage.notes[name] = {"read": len(lines()), "job was": stage.jobs(name)[0]["TrainingJobStatus"]}
     for part in ("triggerer", "scheduler"):
-        stage.notes[name][f"killed {part}s"] = _kill(part, stage.airflow.home)
+        stage.notes[name][f"killed {part}s"] = stage.airflow.kill(part)
     for part in ("triggerer", "scheduler"):
-        command = [str(stage.airflow.python), "-m", "airflow", part, "--skip-serve-logs"]
-        with (stage.airflow.home / f"{part}.log").open("wb") as output:
-            options: dict[str, Any] = {"stdout": output, "stderr": output, "start_new_session": True}
-            stage.started.append(subprocess.Popen(command, env=dict(stage.airflow.environment), **options))
-
-
-def _kill(part: str, home: Path) -> int:
-    """SIGKILL for an Airflow's process of a kind, and for its children; how many there were."""
-    killed = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if part in " ".join(process.info["cmdline"] or []) and _is_of(process, home)
-    ]
-    killed += [child for process in killed for child in process.children(recursive=True) if child not in killed]
-    for process in killed:
-        process.kill()
-    return len(killed)
-
-
-def _is_of(process: psutil.Process, home: Path) -> bool:
-    try:
-        return process.environ().get("AIRFLOW_HOME") == str(home)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
+        stage.airflow.start(part)
 
 
 def _numbers(texts: list[str]) -> list[int]:
@@ -297,11 +263,9 @@ def _stage(server: LocalSageMaker, folder: Path, version: str) -> Iterator[Stage
         "SM_GIT_TEST_REPO": repository.url,
     }
     dags = [Path(__file__).with_name("lifecycle.py"), EXAMPLES / "scheduled_retraining.py"]
-    with live_airflow(folder / "airflow", environment, dags, version) as airflow, ExitStack() as stack:
+    with live_airflow(folder / "airflow", environment, dags, version) as airflow:
         airflow.wait_for_dags(*EXPECTED, "scheduled_retraining")
-        stage = Stage(airflow, version, server, gates, shas)
-        stack.callback(stage.stop)
-        yield stage
+        yield Stage(airflow, version, server, gates, shas)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

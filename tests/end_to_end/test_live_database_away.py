@@ -1,0 +1,90 @@
+"""Airflow's database is away for a while, under a live Airflow: the job goes on, and its task ends well."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
+from tests.live_airflow import live_airflow
+from tests.local.sagemaker_requests import IMAGE, ROLE
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PATIENCE = 15  # seconds that Airflow's processes wait for their database
+AWAY = 75
+SETTLE = 20
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+DAG_ID = "database_away"
+DAG = f"""
+import json, os
+from airflow.sdk import DAG
+from airflow_sm_git import TrainOperator
+
+with DAG("{DAG_ID}", schedule=None):
+    TrainOperator(
+        task_id="train",
+        package=json.loads(os.environ["SM_GIT_TEST_PACKAGE"]),
+        image_uri="{IMAGE}",
+        role="{ROLE}",
+        hyperparameters={{"wait-for": os.environ["SM_GIT_TEST_GATE"]}},
+        deferrable=True,
+        check_interval=1,
+    )
+"""
+
+
+@pytest.mark.parametrize("version", ["newest", "3.0.6"])
+def test_a_job_outlives_the_absence_of_the_database(
+    local_sagemaker: LocalSageMaker, tmp_path: Path, version: str
+) -> None:
+    gate = tmp_path / "gate"
+    file = tmp_path / f"{DAG_ID}.py"
+    file.write_text(DAG)
+    database = tmp_path / "airflow" / "away.db"
+    environment = {
+        **local_sagemaker.env,
+        # Without a write-ahead log, whoever locks this database keeps readers out too.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}?timeout={PATIENCE}",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+        "SM_GIT_TEST_GATE": str(gate),
+        "SM_GIT_TEST_PACKAGE": json.dumps(steps.package(local_sagemaker)),
+    }
+    known = {job["TrainingJobName"] for job in steps.jobs_of(local_sagemaker, DAG_ID)}
+    with live_airflow(tmp_path / "airflow", environment, [file], version) as airflow:
+        airflow.wait_for_dags(DAG_ID)
+        run = airflow.trigger(DAG_ID)
+        waits = lambda: "Waiting for" in airflow.trigger_log(DAG_ID, run, "train")  # noqa: E731
+        airflow.eventually(waits, "the triggerer waits")
+
+        before = airflow.output.stat().st_size
+        _lock(database, AWAY)
+        said = airflow.output.read_bytes()[before:].decode(errors="replace")
+        time.sleep(SETTLE)  # an ending process takes its time
+        ended = [part for part in PARTS if not airflow.processes(part)]
+        for part in ended:
+            airflow.start(part)
+        airflow.eventually(lambda: airflow.trigger_log(DAG_ID, run, "train").count("Waiting for") > 1, "it waits again")
+        gate.touch()
+
+        assert airflow.ended(DAG_ID, run) == "success", airflow.trigger_log(DAG_ID, run, "train")
+    assert "database is locked" in said
+    print(
+        f"\nAirflow {version}: its database was away for {AWAY} s; ended and started again: {', '.join(ended) or '-'}"
+    )
+    jobs = [job for job in steps.jobs_of(local_sagemaker, DAG_ID) if job["TrainingJobName"] not in known]
+    assert [job["TrainingJobStatus"] for job in jobs] == ["Completed"]
+
+
+def _lock(database: Path, seconds: float) -> None:
+    """Keep everybody out of a database."""
+    with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        time.sleep(seconds)
+        connection.execute("ROLLBACK")
