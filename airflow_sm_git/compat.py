@@ -31,6 +31,11 @@ except ImportError:  # before 3.1
     from airflow.exceptions import AirflowSensorTimeout  # type: ignore[no-redef, attr-defined, unused-ignore]
 
 try:
+    from airflow.sdk.exceptions import TaskDeferralError
+except ImportError:  # before 3.1
+    from airflow.exceptions import TaskDeferralError  # type: ignore[no-redef, attr-defined, unused-ignore]
+
+try:
     from airflow.sdk import BaseHook
 except ImportError:  # before 3.1
     from airflow.hooks.base import BaseHook  # type: ignore[no-redef, assignment, attr-defined, unused-ignore]
@@ -49,6 +54,7 @@ __all__ = [
     "AirflowSkipException",
     "BaseHook",
     "RetryPolicy",
+    "TaskDeferralError",
     "conf",
     "mask_secret",
 ]

@@ -5,6 +5,7 @@ Waiting takes its clock and its sleep as parameters, so that a test need not wai
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -71,6 +72,8 @@ _REMEDIES: dict[type[errors.AwsError], str] = {
     errors.NameInUse: "Choose another name, or remove what has it.",
     errors.LimitExceeded: "Ask AWS for a higher quota, or use a smaller instance_type or instance_count.",
 }
+MAX_PAUSE = 60.0  # seconds between two looks without an answer
+_log = logging.getLogger(__name__)
 _CREDENTIALS = "Check the AWS connection's credentials."
 
 
@@ -118,10 +121,14 @@ class SageMakerClient:
     """SageMaker through one boto3 client.
 
     :param client: a boto3 ``sagemaker`` client.
+    :param renew: makes another where the credentials of this one have expired.
     """
 
-    def __init__(self, client: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, client: Any, *, renew: Callable[[], Any] | None = None, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._client = client
+        self._renew = renew
         self._sleep = sleep
 
     @property
@@ -136,9 +143,18 @@ class SageMakerClient:
         :raises AwsError: AWS refused it.
         :raises BadParameter: the request has not the form that the API knows.
         """
-        method = getattr(self._client, _snake(operation))
         try:
-            answer: dict[str, Any] = method(**request)
+            return self._send(operation, request)
+        except errors.AccessDenied as error:
+            if self._renew is None or not error.code.startswith("ExpiredToken"):
+                raise
+            _log.info("The credentials have expired: asking the connection for new ones")
+            self._client = self._renew()
+            return self._send(operation, request)
+
+    def _send(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = getattr(self._client, _snake(operation))(**request)
         except (ClientError, BotoCoreError) as error:
             raise translate(error, operation, _resource(request)) from error
         return answer
@@ -165,6 +181,25 @@ class SageMakerClient:
             return self.call(f"Describe{kind}", **{f"{kind}Name": name})
         except errors.NotFound:
             return None
+
+    def look(
+        self, kind: str, name: str, *, deadline: float, clock: Callable[[], float] = time.time
+    ) -> dict[str, Any] | None:
+        """`describe`, again and again where there is no answer: what is waited for goes on all the same.
+
+        :param deadline: how long to bear that, on the clock's scale (seconds since 1970).
+        :raises AwsError: AWS refused it, or had not answered by then.
+        """
+        pause = 1.0
+        while True:
+            try:
+                return self.describe(kind, name)
+            except errors.AwsError as error:
+                if not error.retryable or clock() >= deadline:
+                    raise
+                _log.warning("%s %s cannot be looked at, so later again: %s", kind, name, error)
+            self._sleep(max(0.0, min(pause, deadline - clock())))
+            pause = min(2 * pause, MAX_PAUSE)
 
     def names(self, kind: str, contains: str) -> list[str]:
         """Names of the resources of a kind that contain a text, all pages.
@@ -232,9 +267,10 @@ class SageMakerClient:
         :param deadline: on the clock's scale (seconds since 1970).
         :param each: called after each look that found it running.
         :return: the last answer and its phase; `Phase.RUNNING` says that the deadline has passed.
+        :raises AwsError: as `look`.
         """
         while True:
-            answer = self.describe(kind, name)
+            answer = self.look(kind, name, deadline=deadline, clock=clock)
             now = Phase.GONE if answer is None else status_phase(kind, answer[f"{kind}Status"])
             if now.ended or clock() >= deadline:
                 return answer, now

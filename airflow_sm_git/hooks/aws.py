@@ -69,8 +69,12 @@ class AwsHook:
         return self._hook.client(service)
 
     def sagemaker(self) -> SageMakerClient:
-        """SageMaker's API."""
-        return SageMakerClient(self._client("sagemaker"))
+        """SageMaker's API. Where the connection's credentials expire, it asks the connection for new ones."""
+        return SageMakerClient(self._client("sagemaker"), renew=self._renewed)
+
+    def _renewed(self) -> Any:
+        self.__dict__.pop("_hook", None)  # with the session and all clients of it
+        return self._client("sagemaker")
 
     def runtime(self) -> RuntimeClient:
         """InvokeEndpoint."""

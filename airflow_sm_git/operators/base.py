@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_sm_git.core.errors import SmGitError
+from airflow_sm_git.core.sensitive import hidden
 from airflow_sm_git.core.status import Phase
 from airflow_sm_git.operators.retries import ErrorRetryPolicy
 from airflow_sm_git.operators.secrets import guarded, refuse_mapped
@@ -32,6 +33,8 @@ MAX_ERROR = 4000  # characters of an error that go into XCom
 class SmGitOperator(BaseOperator):
     """Base of all operators here: a subclass writes `run` and, if it defers, `resume`."""
 
+    _stays = False  # in the worker, because the triggerer cannot wait
+
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """As Airflow's, but for a secret: Airflow stores a mapped operator's arguments in clear.
@@ -43,8 +46,35 @@ class SmGitOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Run the step; what cannot get better by trying again fails without retry."""
-        with final_errors(context):
+        with final_errors(context, self.masked()):
             return self.run(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a wait; begin anew, and wait here, where the triggerer could not even load the trigger.
+
+        What is waited for is found again by its name, so nothing is made a second time.
+        """
+        from airflow_sm_git.compat import TaskDeferralError
+
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralError as error:
+            self.log.warning("The triggerer could not wait, so this task does: %s", error)
+            self._stays = True
+            return self.execute(context)
+
+    def secrets(self) -> list[str]:
+        """Texts among the rendered parameters that nothing may show."""
+        return []
+
+    def masked(self) -> list[str]:
+        """The same, which from now on no log of this process shows."""
+        from airflow_sm_git.compat import mask_secret
+
+        found = self.secrets()
+        for secret in found:
+            mask_secret(secret)
+        return found
 
     def run(self, context: Context) -> Any:
         """The step itself."""
@@ -117,7 +147,8 @@ class AwsOperator(Connected, SmGitOperator):
     def note_trouble(self, event: Mapping[str, Any]) -> None:
         """Say that the trigger could not watch. The task then waits by itself: what it waits for goes on all the same,
         and must neither be forgotten nor started a second time."""
-        if event["error"]:
+        self._stays = bool(event["error"])
+        if self._stays:
             self.log.warning("The triggerer could not wait, so this task does: %s", event["error"])
 
     def ownership(self, context: Context, at_least: datetime | None = None) -> dict[str, str | None]:
@@ -164,29 +195,23 @@ def code_tags(package: Package | None) -> dict[str, str | None]:
 
 
 @contextmanager
-def final_errors(context: Context) -> Iterator[None]:
+def final_errors(context: Context, secrets: Sequence[str] = ()) -> Iterator[None]:
     """Let errors that cannot get better by trying again fail the task without retry.
 
     Each is kept under the XCom key ``error``, so that the report can say why the run failed.
+
+    :param secrets: texts that AWS may quote and that XCom must not keep.
     """
     from airflow_sm_git.compat import AirflowFailException
 
     try:
         yield
     except SmGitError as error:
-        context["ti"].xcom_push(key="error", value=str(error)[:MAX_ERROR])
+        said = hidden(str(error), secrets)
+        context["ti"].xcom_push(key="error", value=said[:MAX_ERROR])
         if error.retryable:
             raise
-        raise AirflowFailException(str(error)) from error
-
-
-def mask(secrets: list[str]) -> list[str]:
-    """Let Airflow's logs show none of some texts; returns them."""
-    from airflow_sm_git.compat import mask_secret
-
-    for secret in secrets:
-        mask_secret(secret)
-    return secrets
+        raise AirflowFailException(said) from error
 
 
 def is_deferrable(deferrable: bool | None) -> bool:

@@ -14,7 +14,7 @@ from airflow_sm_git.core.rollout import Asked
 from airflow_sm_git.core.sensitive import sensitive_values
 from airflow_sm_git.core.status import ENDPOINT_BUSY
 from airflow_sm_git.links.sagemaker import EndpointLink
-from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, mask, task_key
+from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
 from airflow_sm_git.operators.values import as_int, as_text_mapping, seconds
 
 if TYPE_CHECKING:
@@ -178,8 +178,10 @@ class DeployOperator(AwsOperator):
         self.check_interval = check_interval
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
-        self._stays = False
-        self._secrets: list[str] = []
+
+    def secrets(self) -> list[str]:
+        """What containers are given in secret."""
+        return sensitive_values(self.environment, self.variants, self.config_overrides)
 
     def run(self, context: Context) -> Endpoint:
         """Bring the endpoint to the requested configuration."""
@@ -191,11 +193,10 @@ class DeployOperator(AwsOperator):
 
     def resume(self, context: Context, event: dict[str, Any]) -> Endpoint:
         """Go on when the trigger has told that the endpoint has settled, or that time is up."""
-        with final_errors(context):
+        with final_errors(context, self.masked()):
             if self.is_of_earlier_try(context, event):
                 return self.run(context)
             self.note_trouble(event)
-            self._stays = bool(event["error"])
             memo = event["memo"]
             asked = Asked(**memo["asked"]) if memo["asked"] else None
             return self._deploy(context, datetime.fromisoformat(memo["deadline"]), asked)
@@ -211,8 +212,6 @@ class DeployOperator(AwsOperator):
         requests = self._requests(context, client.region)
         name = requests.endpoint["EndpointName"]
         EndpointLink.persist(context, client.region, name)
-        environments = [model.get("PrimaryContainer", {}).get("Environment") for model in requests.models]
-        self._secrets = mask(sensitive_values(*environments))
         deployment = Deployment(client, requests, log=self.log.info, log_end=partial(self._log_end, name))
         wait = partial(self._await, context, client, name, deadline)
         endpoint, serves = deployment.settle(asked, wait=wait, to_the_end=self.wait_for_completion)
@@ -259,7 +258,7 @@ class DeployOperator(AwsOperator):
     def _log_end(self, name: str, reason: str = "") -> str:
         from airflow_sm_git.clients.endpoint_log import log_end
 
-        return log_end(self.aws().logs(), name, reason, self._secrets)
+        return log_end(self.aws().logs(), name, reason, self.secrets())
 
     def _requests(self, context: Context, region: str) -> DeployRequests:
         from airflow_sm_git.core.deployment import deploy_requests

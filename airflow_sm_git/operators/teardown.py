@@ -59,7 +59,6 @@ class TeardownOperator(AwsOperator):
         self.check_interval = check_interval
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
-        self._stays = False  # in the worker, where the triggerer cannot wait
 
     def run(self, context: Context) -> Teardown:
         """Delete, or keep."""
@@ -81,7 +80,6 @@ class TeardownOperator(AwsOperator):
             if self.is_of_earlier_try(context, event):
                 return self.run(context)
             self.note_trouble(event)
-            self._stays = bool(event["error"])
             memo = event["memo"]
             return self._delete(context, datetime.fromisoformat(memo["deadline"]), memo["stopped"])
 

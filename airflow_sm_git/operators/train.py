@@ -15,8 +15,8 @@ from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob
 from airflow_sm_git.core.sensitive import hidden, sensitive_values
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
 from airflow_sm_git.links.sagemaker import TrainingJobLink
-from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, mask, task_key
-from airflow_sm_git.operators.values import as_mapping, as_text_mapping, seconds
+from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
+from airflow_sm_git.operators.values import as_text_mapping, seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -206,13 +206,16 @@ class TrainOperator(AwsOperator):
         self._log_position: Position | None = None
         self._log_is_readable = True
 
+    def secrets(self) -> list[str]:
+        """What the job is given in secret."""
+        return sensitive_values(self.environment, self.hyperparameters, self.config_overrides)
+
     def run(self, context: Context) -> TrainingJob:
         """Submit, or find what an earlier try submitted, and wait."""
         from airflow_sm_git.operators.specs import train_spec
 
         client = self.aws().sagemaker()
         spec = train_spec(self, client.region)
-        self._mask()
         deadline = datetime.now(UTC) + timedelta(seconds=self._patience(spec))
         name, attached = self._submit(context, client, spec, deadline)
         self._job_name = name
@@ -224,17 +227,16 @@ class TrainOperator(AwsOperator):
             ended = phase(TRAINING_JOB, job["TrainingJobStatus"]).ended
             if not self.wait_for_completion:
                 return self._record(client, job, attached)
-            if not ended and is_deferrable(self.deferrable):
+            if not ended and is_deferrable(self.deferrable) and not self._stays:
                 self._defer(context, job, deadline, attached)
             return self._finish(context, client, name, deadline, attached)
 
     def resume(self, context: Context, event: dict[str, Any]) -> TrainingJob:
         """Go on when the trigger has told that the job ended, or that time is up."""
-        with final_errors(context):
+        with final_errors(context, self.masked()):
             if self.is_of_earlier_try(context, event):
                 return self.run(context)
             self.note_trouble(event)
-            self._mask()
             memo = event["memo"]
             deadline = datetime.fromisoformat(memo["deadline"])
             self._log_position = memo.get("log")
@@ -270,11 +272,6 @@ class TrainOperator(AwsOperator):
                 except errors.SmGitError as refusal:
                     self.log.error("Training job %s may still run: %s", self._job_name, refusal)
             raise
-
-    def _mask(self) -> list[str]:
-        """Let no log show what the job is given in secret, should the script print it."""
-        given = [as_mapping(name, getattr(self, name)) for name in ("environment", "hyperparameters")]
-        return mask(sensitive_values(*given))
 
     def _patience(self, spec: TrainSpec) -> float:
         """Seconds to wait in all. Airflow counts no deferred time into ``execution_timeout``, so it is done here."""
@@ -312,22 +309,19 @@ class TrainOperator(AwsOperator):
             memo={"name": name, "deadline": iso(deadline), "attached": attached, "try": context["ti"].try_number},
             cancel_on_kill=self.cancel_on_kill,
             print_log=self.print_log,
-            has_secrets=bool(self._mask()),
+            has_secrets=bool(self.secrets()),
             **self.connection(),
         )
         self.defer(trigger=trigger, method_name="resume")
 
     def _wait(self, client: SageMakerClient, name: str, deadline: datetime) -> tuple[dict[str, Any] | None, Phase]:
-        how: dict[str, Any] = {"check_interval": seconds("check_interval", self.check_interval)}
-        how |= {"deadline": deadline.timestamp(), "each": partial(self._show_log, name)}
-        try:
-            return client.wait("TrainingJob", name, **how)
-        except errors.AccessDenied as error:
-            if not error.code.startswith("ExpiredToken"):
-                raise
-            self.log.info("The credentials have expired: asking the connection for new ones")
-            self._hook = None
-            return self.aws().sagemaker().wait("TrainingJob", name, **how)
+        return client.wait(
+            "TrainingJob",
+            name,
+            check_interval=seconds("check_interval", self.check_interval),
+            deadline=deadline.timestamp(),
+            each=partial(self._show_log, name),
+        )
 
     def _finish(
         self, context: Context, client: SageMakerClient, name: str, deadline: datetime, attached: bool
@@ -346,7 +340,7 @@ class TrainOperator(AwsOperator):
         self._show_log(name, whole=True)
         if result is not Phase.SUCCEEDED:
             context["ti"].xcom_push(key="return_value", value=self._record(client, job, attached))  # for the report
-            secrets = self._mask()
+            secrets = self.secrets()
             job["FailureReason"] = hidden(job.get("FailureReason", ""), secrets)
             raise failure(client, job, result, [hidden(line, secrets) for line in self._last_lines(name)])
         return self._record(client, job, attached)
