@@ -19,11 +19,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_sm_git.clients.sagemaker import translate
 from airflow_sm_git.clients.threads import READING, in_thread
+from airflow_sm_git.core.errors import AccessDenied
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 MAX_LINES = 20_000  # of one job in one task's log; the rest is in CloudWatch
 MAX_LINE = 8_000  # characters
 PAGE = 1_000  # events of one answer
+PAGES = 5  # answers with something new that one read of a stream that still grows asks for
 READS_PER_SECOND = 5.0  # of all who wait together: GetLogEvents is limited to 10 per second in the smallest regions
 LOOKS = 10  # reads until a job is asked again for streams of further instances
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,25 +60,25 @@ class Line(NamedTuple):
 
 def quoted(lines: list[str]) -> str:
     """The end of a log, to be put behind an error's first sentence."""
-    last = "".join(f"\n  {line}" for line in lines[-20:])
+    last = "".join(f"\n  {line[:MAX_LINE]}" for line in lines[-20:])
     return f"\nThe last lines of its log:{last}" if last else ""
 
 
 def read_log(logs: Any, job_name: str, limit: int = 1000) -> list[str]:
-    """The last lines that a job wrote, from all its instances.
+    """The last lines that a job wrote, from all its instances, in the order of their times.
 
     :param logs: boto3's ``logs`` client.
     :param limit: lines of each stream at most.
     :raises AwsError: the log may not, or cannot, be read.
     """
-    lines: list[str] = []
+    events: list[dict[str, Any]] = []
     try:
         for stream in _streams(logs, job_name):
             request = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": False, "limit": limit}
-            lines += [event["message"] for event in logs.get_log_events(**request)["events"]]
+            events += logs.get_log_events(**request)["events"]
     except (ClientError, BotoCoreError) as error:
         raise translate(error, "GetLogEvents", LOG_GROUP) from error
-    return lines
+    return [event["message"] for event in sorted(events, key=lambda event: int(event["timestamp"]))]
 
 
 def beginning() -> Position:
@@ -84,15 +86,24 @@ def beginning() -> Position:
     return Position(reads=0, lines=0, streams={})
 
 
+def is_full(position: Position) -> bool:
+    """Whether as much of a job's log has been read as is shown: what follows is read no more."""
+    return position["lines"] > MAX_LINES
+
+
 def read_on(logs: Any, job_name: str, position: Position, *, whole: bool = False) -> tuple[list[Line], Position]:
     """What a job has written since.
 
     :param logs: boto3's ``logs`` client.
     :param position: where reading was left; not changed.
-    :param whole: read to the end, and look for streams of further instances; else one page of each stream is enough.
+    :param whole: read to the end, and look for streams of further instances; else a few pages of each stream are
+        enough, and the next read goes on from there.
     :return: the new lines in the order of their times, and the new position.
     :raises AwsError: the log may not, or cannot, be read.
     """
+    if is_full(position):
+        return [], position
+    room = MAX_LINES - position["lines"]
     streams = {name: place for name, place in position["streams"].items()}
     reads = position["reads"] if streams else 0
     try:
@@ -101,22 +112,17 @@ def read_on(logs: Any, job_name: str, position: Position, *, whole: bool = False
                 streams.setdefault(name, Place(at=0, seen=0, shown=0))
         lines: list[Line] = []
         for name, place in streams.items():
-            found, streams[name] = _stream(logs, name, place, whole)
-            lines += found
+            found, streams[name] = _stream(logs, name, place, room + 1, whole)
+            lines = sorted([*lines, *found], key=lambda line: line.at)[
+                : room + 1
+            ]  # one more: there is something to cut
     except (ClientError, BotoCoreError) as error:
         raise translate(error, "GetLogEvents", f"{LOG_GROUP}/{job_name}") from error
-    count = position["lines"] + len(lines)
-    lines.sort(key=lambda line: line.at)
-    if count > MAX_LINES:
-        lines = _bounded(lines, MAX_LINES - position["lines"])
-    return lines, Position(reads=reads + 1, lines=count, streams=streams)
-
-
-def _bounded(lines: list[Line], room: int) -> list[Line]:
-    if room < 0:
-        return []
-    said = f"Of this log {MAX_LINES} lines are shown; all of it is in CloudWatch, log group {LOG_GROUP}."
-    return [*lines[:room], Line(lines[room].at, said)]
+    after = Position(reads=reads + 1, lines=position["lines"] + len(lines), streams=streams)
+    if is_full(after):
+        said = f"Of this log {MAX_LINES} lines are shown; all of it is in CloudWatch, log group {LOG_GROUP}."
+        lines[room] = Line(lines[room].at, said)
+    return lines, after
 
 
 def _streams(logs: Any, job_name: str) -> list[str]:
@@ -135,26 +141,32 @@ def _streams(logs: Any, job_name: str) -> list[str]:
         request["nextToken"] = answer["nextToken"]
 
 
-def _stream(logs: Any, name: str, place: Place, whole: bool) -> tuple[list[Line], Place]:
+def _stream(logs: Any, name: str, place: Place, most: int, whole: bool) -> tuple[list[Line], Place]:
+    """What is new in a stream, ``most`` lines at most, and where that ends."""
     host = name.partition("/")[2].rpartition("-")[0] or name
     at, seen, shown = place["at"], place["seen"], place["shown"]
     known = seen  # lines of the first millisecond that were read before
     lines: list[Line] = []
     request: dict[str, Any] = {"logGroupName": LOG_GROUP, "logStreamName": name, "startFromHead": True}
     request |= {"limit": PAGE, "startTime": at}
+    pages = 0
     while True:
         answer = logs.get_log_events(**request)
         for event in answer["events"]:
             if event["timestamp"] == at and known > 0:
                 known -= 1
                 continue
+            if len(lines) == most:
+                return lines, Place(at=at, seen=seen, shown=shown)
             seen = seen + 1 if event["timestamp"] == at else 1
             known = 0
             at, shown = event["timestamp"], max(event["timestamp"], shown + 1)
             text = event["message"].rstrip("\n")[:MAX_LINE]
             lines.append(Line(_EPOCH + timedelta(milliseconds=shown), f"[{host}] {text}"))
+        pages += bool(lines)  # else it would never come past lines that are known and have one time
         token = answer["nextForwardToken"]
-        if token == request.get("nextToken") or not (whole or len(answer["events"]) == PAGE):
+        goes_on = whole or (len(answer["events"]) == PAGE and pages < PAGES)
+        if token == request.get("nextToken") or not goes_on:
             return lines, Place(at=at, seen=seen, shown=shown)
         request["nextToken"] = token
 
@@ -172,16 +184,25 @@ class LogReader:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def read(self, job_name: str, position: Position) -> tuple[list[Line], Position]:
-        """`read_on`, when it is this one's turn; raises as that."""
-        await self._turn()
+        """`read_on`, when it is this one's turn; raises as that. Expired credentials are renewed."""
         try:
-            async with self._lock:
-                if self._client is None:
-                    self._client = await in_thread(self.connect, READING)
-            client = self._client
+            return await self._read(job_name, position)
+        except AccessDenied as error:
+            if not error.code.startswith("ExpiredToken"):
+                raise
+            return await self._read(job_name, position)
+
+    async def _read(self, job_name: str, position: Position) -> tuple[list[Line], Position]:
+        await self._turn()
+        async with self._lock:
+            if self._client is None:
+                self._client = await in_thread(self.connect, READING)
+        client = self._client
+        try:
             return await in_thread(lambda: read_on(client, job_name, position), READING)
         except Exception:
-            self._client = None
+            if self._client is client:  # else another reader has a new one already
+                self._client = None
             raise
 
     async def _turn(self) -> None:

@@ -15,6 +15,7 @@ from airflow_sm_git.core.names import TAG_PREFIX, TaskKey, attempt_of, read_tags
 from airflow_sm_git.core.status import Phase
 
 STOPPED_BY = "stopped-by"
+TELLING = 12  # characters of a log's last line; a shorter one may be in any reason
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +72,12 @@ def stop_job(client: SageMakerClient, name: str, reason: str) -> bool:
     return True
 
 
+def _is_told(lines: list[str], reason: str) -> bool:
+    """Whether a failure reason has the end of a log already."""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return len(last) >= TELLING and last in reason
+
+
 def failure(client: SageMakerClient, job: dict[str, Any], result: Phase, lines: list[str]) -> errors.TrainingError:
     """The error for a job that did not complete.
 
@@ -80,7 +87,7 @@ def failure(client: SageMakerClient, job: dict[str, Any], result: Phase, lines: 
     :param lines: its log, of which the error quotes the end.
     """
     name, reason = job["TrainingJobName"], job.get("FailureReason", "")
-    tail = "" if lines and lines[-1].strip() in reason else quoted(lines)
+    tail = "" if _is_told(lines, reason) else quoted(lines)
     tail += f"\nIts page: {console_url(client.region, 'jobs', name)}"
     if result is Phase.FAILED:
         kind, remedy = training_failure(job)

@@ -2,7 +2,8 @@
 
 The listing (``ListTrainingJobs`` or ``ListEndpoints`` by last-modified time) is one call per poll whatever the number
 of waits. Two slow nets catch what it missed: now and then everything that has ended since the oldest wait is listed
-again, and one wait in turn is described, which also notices what was deleted.
+again, and every minute one wait is described, each in its turn, which also notices what was deleted: of a thousand
+waits the last comes after a thousand minutes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from math import inf
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -30,6 +33,7 @@ DESCRIBE_SECONDS = 60.0
 PAUSE = (1.1, 1.15)  # times the interval: with a relisting now and then no more calls than the interval alone gives
 MIN_INTERVAL = 0.2  # whatever is asked for: a listing must not follow upon the other
 MAX_BACKOFF = 60.0
+PATIENCE_SECONDS = 600.0  # of nothing but failures; then those who wait may find another way
 
 
 Listing = Callable[[datetime], list[tuple[str, Phase]]]
@@ -54,6 +58,13 @@ class _Wait:
     since: datetime
     interval: float
     result: asyncio.Future[Phase]
+    tell: Callable[[str], object]
+    turn: int  # that with the least is described next
+    context: Context = field(default_factory=copy_context)
+
+    def note(self, text: str) -> None:
+        """Tell who waits, in its own context: by that Airflow knows into which task's log a line goes."""
+        self.context.run(self.tell, text)
 
 
 @dataclass
@@ -71,28 +82,43 @@ class Watcher:
     _last_poll: datetime | None = None
     _reach: datetime | None = None  # how far back the waits go that no listing has served yet
     _last_relist: float = -inf
-    _turn: int = 0
+    _relisted: int = 0
+    _turns: count[int] = field(default_factory=count)
     _last_look: float = -inf
+    _trouble: SmGitError | None = None  # that of the last poll
+    _since: float = 0.0  # the time from which on there was nothing but trouble
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def wait(self, name: str, *, since: datetime, interval: float, deadline: datetime) -> Phase:
+    async def wait(
+        self,
+        name: str,
+        *,
+        since: datetime,
+        interval: float,
+        deadline: datetime,
+        tell: Callable[[str], object] = lambda text: None,
+    ) -> Phase:
         """Wait until a resource has ended or is gone.
 
         :param since: when the wait was asked for; nothing that happened before it is missed.
         :param interval: seconds between two polls; the watcher polls as often as its most eager wait asks.
         :param deadline: when to give up.
+        :param tell: is told, in the context of this call, when listings begin to fail and when they go well again.
         :return: its phase; `Phase.RUNNING` says that the deadline has passed.
-        :raises SmGitError: it cannot be watched, for a reason that time will not mend.
+        :raises SmGitError: it cannot be watched, for a reason that time will not mend, or has not for ten minutes.
         """
         future: asyncio.Future[Phase] = asyncio.get_running_loop().create_future()
-        wait = _Wait(name, since, interval, future)
+        wait = _Wait(name, since, interval, future, tell, next(self._turns))
         self._waits.setdefault(name, []).append(wait)
         self._intervals[interval] += 1
         self._changed.set()
         self._reach = since if self._reach is None else min(self._reach, since)
         if self._task is None or self._task.done():
             self._last_poll = None  # however long ago that was
+            self._trouble = None
             self._task = asyncio.create_task(self._run())
+        elif self._trouble is not None:
+            wait.note(_fails(self._trouble))
         try:
             async with asyncio.timeout(max(0.0, (deadline - datetime.now(UTC)).total_seconds())):
                 return await future
@@ -119,16 +145,33 @@ class Watcher:
             try:
                 await self._poll()
                 failures = 0
+                await self._note_trouble(None)
             except SmGitError as error:
                 fresh = self._source is None or failures > 0  # else its credentials may merely have expired
                 self._restart()
                 failures += 1
-                if fresh and not error.retryable:
+                if (fresh and not error.retryable) or self._is_out_of_patience():
                     self._fail(error)
+                    self._trouble = None  # who comes now has the same patience
+                else:
+                    await self._note_trouble(error)
             except Exception as error:  # whatever it is, those who wait must hear of it
                 self._restart()
                 self._fail(SmGitError(f"Watching failed: {error!r}."))
             await self._pause(failures)
+
+    async def _note_trouble(self, error: SmGitError | None) -> None:
+        """Tell all who wait when listings begin to fail, and when one goes well again."""
+        before, self._trouble = self._trouble, error
+        if (before is None) == (error is None):
+            return
+        self._since = time.monotonic()
+        for wait in self._pending():
+            wait.note("The listings go well again." if error is None else _fails(error))
+            await asyncio.sleep(0)  # as long as a thousand lines take to write, nothing else would run
+
+    def _is_out_of_patience(self) -> bool:
+        return self._trouble is not None and time.monotonic() - self._since >= PATIENCE_SECONDS
 
     def _restart(self) -> None:
         self._source = None
@@ -163,7 +206,8 @@ class Watcher:
         self._last_poll = started
         if clock - self._last_look >= DESCRIBE_SECONDS and (waiting := self._pending()):
             self._last_look = clock
-            name = random.choice(waiting).name  # noqa: S311  a turn, not a secret
+            next_one = min(waiting, key=lambda wait: wait.turn)
+            next_one.turn, name = next(self._turns), next_one.name
             try:
                 self._tell(name, await in_thread(lambda: source.look(name)))
             except SmGitError as error:
@@ -183,8 +227,8 @@ class Watcher:
         ]
         if clock - self._last_relist >= RELIST_SECONDS / len(relistings):
             self._last_relist = clock
-            self._turn += 1
-            listings.append((relistings[self._turn % len(relistings)], oldest))
+            self._relisted += 1
+            listings.append((relistings[self._relisted % len(relistings)], oldest))
         return listings
 
     def _tell(self, name: str, phase: Phase) -> bool:
@@ -195,6 +239,10 @@ class Watcher:
                 wait.result.set_result(phase)
                 told = True
         return told
+
+
+def _fails(error: SmGitError) -> str:
+    return f"What is waited for cannot be listed, so it is tried again: {error}"
 
 
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Watcher]] = WeakKeyDictionary()

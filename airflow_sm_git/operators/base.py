@@ -15,7 +15,6 @@ from airflow.sdk import BaseOperator
 
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.sensitive import hidden
-from airflow_sm_git.core.status import Phase
 from airflow_sm_git.operators.retries import ErrorRetryPolicy
 from airflow_sm_git.operators.secrets import guarded, refuse_mapped
 
@@ -221,16 +220,6 @@ def is_deferrable(deferrable: bool | None) -> bool:
     from airflow_sm_git import settings
 
     return settings.default_deferrable()
-
-
-def event_phase(event: Mapping[str, Any]) -> Phase:
-    """The phase that a trigger's event tells.
-
-    :raises SmGitError: the trigger could not watch.
-    """
-    if event["error"]:
-        raise SmGitError(event["error"])
-    return Phase(event["phase"])
 
 
 def iso(moment: datetime) -> str:

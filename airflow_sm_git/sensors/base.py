@@ -10,7 +10,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.status import Phase
-from airflow_sm_git.operators.base import Connected, event_phase, final_errors, is_deferrable, iso
+from airflow_sm_git.operators.base import Connected, final_errors, is_deferrable, iso
 from airflow_sm_git.operators.values import seconds
 
 if TYPE_CHECKING:
@@ -72,19 +72,48 @@ class StatusSensor(Connected, BaseSensorOperator):
             found = self._look()
             if found.is_done:
                 return found.xcom_value
-            self._defer(iso(datetime.now(UTC) + timedelta(seconds=seconds("timeout", self.timeout))))
+            self._defer(self._deadline(datetime.now(UTC)))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a wait; wait here, where the triggerer could not even load the trigger."""
+        from airflow_sm_git.compat import AirflowSkipException, TaskDeferralError
+
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (TaskDeferralError, AirflowSkipException) as error:
+            cause = error.__cause__ if isinstance(error, AirflowSkipException) else error  # it is so under soft_fail
+            if not isinstance(cause, TaskDeferralError):
+                raise
+            # Airflow has dropped the trigger's memo. Newer ones give the time before the wait as start_date, 3.0 gives now.
+            memo = {"deadline": self._deadline(context["ti"].start_date)}
+            event = {"phase": Phase.RUNNING.value, "error": str(cause), "memo": memo}
+        return super().resume_execution("resume", {"event": event}, context)
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on when the trigger has told."""
-        from airflow_sm_git.compat import AirflowSensorTimeout
-
+        """Go on when the trigger has told; wait here if it could not wait."""
+        deadline = event["memo"]["deadline"]
         with final_errors(context):
-            if event_phase(event) is Phase.RUNNING:
+            if event["error"]:
+                self.log.warning("The triggerer could not wait, so this task does: %s", event["error"])
+            if self._ended(event, deadline) is Phase.RUNNING:
+                from airflow_sm_git.compat import AirflowSensorTimeout
+
                 raise AirflowSensorTimeout(f"{self.kind} {self.target()!r} had not ended within {self.timeout} s.")
             found = self._look()
             if not found.is_done:  # it has changed again since
-                self._defer(event["memo"]["deadline"])
+                self._defer(deadline)
             return found.xcom_value
+
+    def _ended(self, event: dict[str, Any], deadline: str) -> Phase:
+        """How the wait has ended, or ends here if the trigger could not wait."""
+        if not event["error"]:
+            return Phase(event["phase"])
+        client, interval = self.aws().sagemaker(), seconds("poke_interval", self.poke_interval)
+        until = datetime.fromisoformat(deadline).timestamp()
+        return client.wait(self.kind, self.target(), check_interval=interval, deadline=until)[1]
+
+    def _deadline(self, start: datetime) -> str:
+        return iso(start + timedelta(seconds=seconds("timeout", self.timeout)))
 
     def _defer(self, deadline: str) -> None:
         trigger = self.trigger(

@@ -74,21 +74,23 @@ class StatusTrigger(BaseTrigger):
         self.log.info("Waiting for %s %s until %s", self.kind, self.name, self.deadline)
         key = (self.kind, repr(sorted(self._connection().items())))
         watcher = shared(key, self._connect)
+        phase, error = Phase.RUNNING, None
         try:
             phase = await watcher.wait(
                 self.name,
                 since=datetime.fromisoformat(self.since),
                 interval=self.check_interval,
                 deadline=datetime.fromisoformat(self.deadline),
+                tell=self.log.warning,
             )
-        except SmGitError as error:
-            yield TriggerEvent({"phase": Phase.RUNNING.value, "error": str(error), "memo": self.told()})
+        except SmGitError as trouble:
+            error = str(trouble)
         else:
             self.log.info("%s %s: %s", self.kind, self.name, phase.value)
-            yield TriggerEvent({"phase": phase.value, "error": None, "memo": self.told()})
+        yield TriggerEvent({"phase": phase.value, "error": error, "memo": await self.told()})
 
-    def told(self) -> dict[str, Any]:
-        """The memo as the event brings it."""
+    async def told(self) -> dict[str, Any]:
+        """The memo as the event brings it; called once, when nothing else is left to do."""
         return self.memo
 
     def _connection(self) -> dict[str, Any]:

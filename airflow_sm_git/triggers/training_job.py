@@ -47,6 +47,7 @@ class TrainingJobTrigger(StatusTrigger):
         self.has_secrets = has_secrets
         self._position: Position | None = self.memo.get("log")
         self._answered = False
+        self._follower: asyncio.Task[None] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The trigger as the database keeps it."""
@@ -59,7 +60,7 @@ class TrainingJobTrigger(StatusTrigger):
 
         Before Airflow 3.3 this is the only word of a cancelled wait that a trigger gets.
         """
-        follower = asyncio.create_task(self._follow()) if self.print_log else None
+        self._follower = asyncio.create_task(self._follow()) if self.print_log else None
         try:
             async for event in super().run():
                 yield event
@@ -68,16 +69,20 @@ class TrainingJobTrigger(StatusTrigger):
                 await to_the_end(self.on_kill(), STOP_SECONDS)
             raise
         finally:
-            if follower is not None:
-                follower.cancel()
+            if self._follower is not None:
+                self._follower.cancel()
 
-    def told(self) -> dict[str, Any]:
-        """The memo, with how far the log has been printed."""
-        return {**self.memo, "log": self._position} if self.print_log else self.memo
+    async def told(self) -> dict[str, Any]:
+        """The memo, with how far the log has been printed; from then on no more of it is."""
+        if self._follower is None:
+            return self.memo
+        self._follower.cancel()  # breaks off no question to Airflow: all are asked `in_thread`
+        await asyncio.wait({self._follower})
+        return {**self.memo, "log": self._position}
 
     async def _follow(self) -> None:
         """Print the job's log as it grows. The task that resumes prints the rest."""
-        from airflow_sm_git.clients.job_log import beginning, shared_reader
+        from airflow_sm_git.clients.job_log import beginning, is_full, shared_reader
         from airflow_sm_git.task_log import show
 
         reader = shared_reader(repr(sorted(self._connection().items())), self._logs)
@@ -93,6 +98,8 @@ class TrainingJobTrigger(StatusTrigger):
             else:
                 show(lines)
                 self._position = position
+                if is_full(position):
+                    return
             await asyncio.sleep(max(self.check_interval, LEAST_SECONDS))
 
     async def _hide(self) -> bool:
@@ -127,15 +134,32 @@ class TrainingJobTrigger(StatusTrigger):
         except Exception as error:  # whatever it is: without an answer nothing is stopped
             self.log.warning("Airflow does not say what became of the task, so %s runs on: %r", self.name, error)
             return
-        self._answered = True
         if state not in _OVER:
+            self._answered = True
             self.log.info("The wait for %s has ended, the task is %s: the job runs on", self.name, state)
             return
+        self.log.info("The task is %s, so nobody waits for %s any more: stopping it", state, self.name)
+        self._answered = await self._stop()
+
+    async def _stop(self) -> bool:
+        """Stop the job, again and again while that may help; whether it is stopped."""
         from airflow_sm_git.clients.jobs import stop_job
         from airflow_sm_git.hooks.aws import AwsHook
 
-        self.log.info("The task is %s, so nobody waits for %s any more: stopping it", state, self.name)
-        await in_thread(lambda: stop_job(AwsHook(**self._connection()).sagemaker(), self.name, "killed"))
+        clock, pause = asyncio.get_running_loop().time, LEAST_SECONDS
+        deadline = clock() + STOP_SECONDS
+        while True:
+            try:
+                await in_thread(lambda: stop_job(AwsHook(**self._connection()).sagemaker(), self.name, "killed"))
+                return True
+            except Exception as error:  # whatever it is: a job that nobody stops must be named
+                again = getattr(error, "retryable", True) and clock() + pause < deadline
+                then = "stopping it is tried again" if again else "stop it in the console, or by airflow-sm-git sweep"
+                self.log.error("Training job %s may still run, so %s: %s", self.name, then, error)
+                if not again:
+                    return False
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def _state(self) -> str | None:
         """The task instance's state as Airflow has it now; ``deleted`` if there is none."""
