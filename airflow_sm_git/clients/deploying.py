@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient
-from airflow_sm_git.clients.versions import SERVED, drop_old_versions
+from airflow_sm_git.clients.versions import drop_old_versions, in_use_now, note_that_it_serves, tag_served
 from airflow_sm_git.core import errors, rollout
 from airflow_sm_git.core.deployment import DeployRequests
-from airflow_sm_git.core.names import TAG_PREFIX, make_tags, read_tags
+from airflow_sm_git.core.lease import LEASE
+from airflow_sm_git.core.names import TAG_PREFIX, read_tags
 from airflow_sm_git.core.rollout import Asked, EndpointAction
+from airflow_sm_git.core.trace_reading import CODE
 
 TRIES = 10
+_log = logging.getLogger(__name__)
 
 
 class Deployment:
@@ -21,6 +25,7 @@ class Deployment:
 
     :param log: takes a format and its arguments.
     :param log_end: given a FailureReason, what the error shall say of the endpoint's log; is appended.
+    :param killed: whether nothing more is to be made, because somebody has killed the task.
     """
 
     def __init__(
@@ -30,13 +35,18 @@ class Deployment:
         *,
         log: Callable[..., None],
         log_end: Callable[[str], str],
+        killed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
         self._requests = requests
         self._log = log
         self._log_end = log_end
+        self._killed = killed
         self.name = str(requests.endpoint["EndpointName"])
         self.config = str(requests.endpoint_config["EndpointConfigName"])
+        self._tags = read_tags(requests.endpoint["Tags"])
+        self._stands = LEASE not in self._tags
+        self._may_be_swept = self._stands
 
     def settle(
         self, asked: Asked | None, *, wait: Callable[[Asked | None], None], to_the_end: bool = True
@@ -48,7 +58,7 @@ class Deployment:
         :param to_the_end: False to return as soon as the endpoint has been asked.
         :return: DescribeEndpoint's answer, and whether the endpoint serves.
         :raises BadParameter: a request has not the form that the API knows; nothing has been made then.
-        :raises DeployFailed: it does not serve, and why.
+        :raises DeployFailed: it does not serve, and why; or somebody has killed the task.
         :raises DeployRolledBack: it serves what it served before.
         :raises DeployOvertaken: somebody else has changed or deleted it.
         """
@@ -59,6 +69,8 @@ class Deployment:
             endpoint = self._client.describe("Endpoint", self.name)
             if asked is not None:
                 self._check(endpoint, asked)
+            elif endpoint is not None:
+                self._keep_from_sweeps(endpoint)
             action = rollout.next_action(endpoint, self.config)
             self._log("Endpoint %s: %s", self.name, action.value)
             if action is EndpointAction.NOTHING and endpoint is not None:
@@ -84,17 +96,31 @@ class Deployment:
         self._client.call("AddTags", ResourceArn=arn, Tags=self._requests.endpoint["Tags"])
         if keep is None:
             return
-        lease = "lease-until"  # of the time when it was a run's own, if it ever was
-        if lease in read_tags(self._client.tags(arn)):
-            self._client.call("DeleteTags", ResourceArn=arn, TagKeys=[f"{TAG_PREFIX}{lease}"])
+        self._untag(arn, [LEASE, *CODE])
         if config := self._client.describe("EndpointConfig", self.config):
-            since = endpoint["LastModifiedTime"].astimezone(UTC).isoformat(timespec="milliseconds")
-            self._client.call("AddTags", ResourceArn=config["EndpointConfigArn"], Tags=make_tags({SERVED: since}))
-        now = self._client.describe("Endpoint", self.name) or endpoint
-        coming = now.get("PendingDeploymentSummary", {}).get("EndpointConfigName", self.config)
-        in_use = {self.config, now["EndpointConfigName"], coming}
-        dropped = drop_old_versions(self._client, self.name, in_use, namespace, keep=keep)
-        self._log("Dropped old versions: %s", ", ".join(dropped) or "none")
+            tag_served(self._client, config["EndpointConfigArn"], endpoint["LastModifiedTime"])
+        try:
+            in_use = {self.config, *in_use_now(self._client, self.name)}
+            dropped = drop_old_versions(self._client, self.name, in_use, namespace, keep=keep)
+        except errors.AwsError as error:  # what was asked for is live all the same
+            _log.warning(
+                "Old versions of endpoint %s could not all be dropped; the next deploy tries: %s", self.name, error
+            )
+        else:
+            self._log("Dropped old versions: %s", ", ".join(dropped) or "none")
+
+    def _untag(self, arn: str, keys: Iterable[str]) -> None:
+        """Take our tags of these keys from a resource, where they are not requested: they tell of what it was."""
+        there = read_tags(self._client.tags(arn))
+        if stale := [f"{TAG_PREFIX}{key}" for key in keys if key in there and key not in self._tags]:
+            self._client.call("DeleteTags", ResourceArn=arn, TagKeys=stale)
+
+    def _keep_from_sweeps(self, endpoint: dict[str, Any]) -> None:
+        """A standing endpoint may have the lease of a time when it was a run's own; none may end during the rollout."""
+        if self._may_be_swept:
+            with suppress(errors.NotFound):  # it has gone since
+                self._untag(endpoint["EndpointArn"], [LEASE])
+            self._may_be_swept = False
 
     def _parts(self) -> list[tuple[str, dict[str, Any]]]:
         models = [("Model", request) for request in self._requests.models]
@@ -124,7 +150,7 @@ class Deployment:
                 self._renew(found[f"{kind}Arn"], request["Tags"])
                 continue
             try:
-                self._client.call(f"Create{kind}", **request)
+                self._make(f"Create{kind}", request)
             except errors.NameInUse:
                 self._log("%s %s was made at the same time", kind, request[f"{kind}Name"])
 
@@ -135,14 +161,15 @@ class Deployment:
 
     def _act(self, action: EndpointAction, endpoint: dict[str, Any] | None) -> Asked | None:
         """Carry out one action; what the endpoint was asked for, if it was."""
-        if action is EndpointAction.DELETE:
-            self._client.delete("Endpoint", self.name)
-            return None
         try:
+            if action is EndpointAction.DELETE:
+                self._client.delete("Endpoint", self.name)
+                return None
             if action is EndpointAction.CREATE:
-                self._client.call("CreateEndpoint", **self._requests.endpoint)
+                self._make("CreateEndpoint", self._requests.endpoint)
             else:
-                self._client.call("UpdateEndpoint", **self._requests.update)
+                self._note_what_served(endpoint)
+                self._make("UpdateEndpoint", self._requests.update)
         except errors.NameInUse as error:
             self._log("Another one changes the endpoint: %s", error)
             return None
@@ -151,6 +178,25 @@ class Deployment:
             self._create_parts()
             return None
         return Asked(self.config, endpoint["EndpointConfigName"] if endpoint else None)
+
+    def _make(self, operation: str, request: dict[str, Any]) -> None:
+        """Ask for something that stays, unless nobody would come back to it.
+
+        :raises DeployFailed: somebody has killed the task.
+        """
+        if self._killed():
+            what = f"The task was killed: {operation} for endpoint {self.name!r} was not sent."
+            raise errors.DeployFailed(what, "Clear the task to go on.")
+        self._client.call(operation, **request)
+
+    def _note_what_served(self, endpoint: dict[str, Any] | None) -> None:
+        """What a deploy has put there that did not wait must not count as one that never served."""
+        if endpoint is None or not self._stands:
+            return
+        try:
+            note_that_it_serves(self._client, endpoint, self._tags.get("namespace", ""))
+        except errors.AwsError as error:
+            _log.warning("When %s served could not be written down: %s", endpoint["EndpointConfigName"], error)
 
     def _check(self, endpoint: dict[str, Any] | None, asked: Asked) -> None:
         """Whether what the endpoint was asked for can still come true.

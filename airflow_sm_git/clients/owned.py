@@ -36,7 +36,10 @@ def find_owned(client: SageMakerClient, key: TaskKey, kinds: Sequence[str] = KIN
 def read_owned(client: SageMakerClient, kind: str, name: str) -> Owned | None:
     """A resource with our tags of it, or None if it is not there."""
     answer = client.describe(kind, name)
-    return Owned(kind, name, read_tags(client.tags(answer[f"{kind}Arn"]))) if answer else None
+    try:
+        return Owned(kind, name, read_tags(client.tags(answer[f"{kind}Arn"]))) if answer else None
+    except errors.NotFound:  # it has gone since
+        return None
 
 
 def delete_owned(
@@ -55,17 +58,20 @@ def delete_owned(
     :return: what was deleted, as ``Kind name``.
     :raises TeardownError: something is still there; the rest has been deleted all the same.
     """
-    deleted, left = [], []
+    deleted, refused = [], {}
     for owned in sorted(found, key=lambda each: KINDS.index(each.kind)):
         try:
             if client.delete(owned.kind, owned.name):
                 deleted.append(f"{owned.kind} {owned.name}")
         except errors.AwsError as error:
-            left.append(str(error))
+            refused[owned.kind, owned.name] = str(error)
+    there = []
     for owned in found:
         if owned.kind == "Endpoint" and not is_gone(client, owned.name, check_interval, deadline):
-            left.append(f"Endpoint {owned.name!r} is still there.")
-    if left:
+            there.append(f"Endpoint {owned.name!r} is still there.")
+        elif owned.kind == "Endpoint":
+            refused.pop((owned.kind, owned.name), None)  # it was being deleted already
+    if left := [*refused.values(), *there]:
         raise errors.TeardownError(f"Not everything could be deleted: {' '.join(left)}", remedy)
     return deleted
 

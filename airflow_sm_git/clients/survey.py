@@ -61,7 +61,10 @@ class Survey:
         answer = self._client.describe(kind, name)
         if answer is None:
             return None
-        tags = read_tags(self._client.tags(answer[f"{kind}Arn"]))
+        try:
+            tags = read_tags(self._client.tags(answer[f"{kind}Arn"]))
+        except errors.NotFound:  # it has gone since
+            return None
         status = str(answer.get(f"{kind}Status", ""))
         return self._with_run(Seen(kind, name, answer["CreationTime"], tags, status, _uses(kind, answer)))
 
@@ -127,12 +130,16 @@ class Survey:
         return replace(seen, run=self._run_state(dag, run)) if dag and run else seen
 
 
-def _uses(kind: str, answer: dict[str, Any]) -> tuple[str, ...]:
-    """What a resource needs, by Describe's answer: while it is being updated, the old and the new."""
+def _uses(kind: str, answer: dict[str, Any]) -> tuple[str, ...] | None:
+    """What a resource needs, by Describe's answer: while it is being updated, the old and the new.
+
+    None for a configuration with a variant that names no model: the models are those of the inference components that
+    are put on its endpoint, which may be any.
+    """
     if kind == "Endpoint":
         pending = answer.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
         return tuple(name for name in (answer.get("EndpointConfigName"), pending) if name)
     if kind == "EndpointConfig":
         variants = [*answer.get("ProductionVariants", []), *answer.get("ShadowProductionVariants", [])]
-        return tuple(variant["ModelName"] for variant in variants if variant.get("ModelName"))
+        return tuple(v["ModelName"] for v in variants) if all(v.get("ModelName") for v in variants) else None
     return ()

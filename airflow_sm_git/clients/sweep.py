@@ -16,6 +16,7 @@ from airflow_sm_git.clients.owned import Owned, delete_owned, read_owned
 from airflow_sm_git.clients.s3 import Store
 from airflow_sm_git.clients.sagemaker import SageMakerClient, translate
 from airflow_sm_git.clients.sweep_marker import try_to_mark
+from airflow_sm_git.clients.versions import models_of
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.names import content_base
 from airflow_sm_git.core.status import ENDPOINT_BUSY
@@ -102,8 +103,8 @@ def _live(client: SageMakerClient, endpoint: dict[str, Any] | None) -> list[tupl
     """Kind and name of what an endpoint serves, whatever it is called."""
     name = endpoint["EndpointConfigName"] if endpoint else ""
     config = client.describe("EndpointConfig", name) if name else None
-    variants = config["ProductionVariants"] if config else []
-    return [("EndpointConfig", name)] * bool(config) + [("Model", variant["ModelName"]) for variant in variants]
+    models = models_of(config) if config else ()
+    return [("EndpointConfig", name)] * bool(config) + [("Model", model) for model in models]
 
 
 def _content_named(client: SageMakerClient, endpoint: str) -> list[tuple[str, str]]:

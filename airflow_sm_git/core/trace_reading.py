@@ -1,8 +1,8 @@
 """What tags, environments, URIs and answers of SageMaker tell about where something came from.
 
 Sources: SageMaker API reference, OutputDataConfig (a job's artefact lies at
-``<S3OutputPath>/<job>/output/model.tar.gz``, and under ``…/output/model/`` where it is not compressed); Service
-Authorization Reference, SageMaker AI (ARN forms).
+``<S3OutputPath>/<job>/output/model.tar.gz``, and under ``…/output/model/`` where it is not compressed),
+DescribeEndpoint (what its statuses mean); Service Authorization Reference, SageMaker AI (ARN forms).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MANIFEST = re.compile(r"manifest-([0-9a-f]{40}|[0-9a-f]{64})-[a-z2-7]{12}\.json
 _PACKAGE = re.compile(r"(.*/)packages/([0-9a-f]{64})/")
 _JOB = re.compile(r".*/([^/]+)/output/model(?:\.tar\.gz|/)?")
 _ENVIRONMENT_LIMIT = 512  # what core.training cuts a value of the environment to
-_CODE = ("commit", "tree", "digest", "repo", "package")
+CODE = ("commit", "tree", "digest", "repo", "package")
 _OWNERSHIP = ("dag", "run", "namespace", "owner", "lease-until")
 
 
@@ -80,7 +80,7 @@ def code(tags: Mapping[str, str], environment: Mapping[str, str]) -> tuple[dict[
     :param environment: of the container; its ``SM_GIT_*`` are read.
     """
     facts, problems = {}, []
-    for key in _CODE:
+    for key in CODE:
         tag, variable = tags.get(key), environment.get(f"SM_GIT_{key.upper()}")
         if variable is not None and len(variable) >= _ENVIRONMENT_LIMIT:
             variable = None  # perhaps cut
@@ -124,6 +124,13 @@ def endpoint_notes(endpoint: Mapping[str, Any]) -> list[str]:
         notes.append("nothing is live yet; what follows is what it is being created with")
     elif status == "Failed":
         notes.append(f"nothing is live; what follows is what it failed with: {reason}")
+    elif status == "OutOfService":
+        notes.append(f"it answers no requests; what follows is what it names as its configuration: {reason}")
+    elif status == "UpdateRollbackFailed":
+        notes.append(
+            "its last change failed, and so did the way back; it may serve a mix of the old and the new, and what"
+            f" follows is what it names as its configuration: {reason}"
+        )
     elif "FailureReason" in endpoint:
         notes.append(f"its last change failed; what follows is what is live: {reason}")
     if pending and status != "Creating":

@@ -21,7 +21,7 @@ from airflow_sm_git.core.names import make_tags
 from airflow_sm_git.core.rollout import Asked
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
-from tests.local.sagemaker_requests import IMAGE, ROLE, client, settled, unique, until
+from tests.local.sagemaker_requests import IMAGE, ROLE, settled, unique, until
 
 TAGS = make_tags({"namespace": "tests"})
 ONCE = Config(retries={"total_max_attempts": 1}, read_timeout=60)
@@ -64,7 +64,13 @@ class Scene:
         self.boto = server.client("sagemaker", config=ONCE)
         self.logged: list[str] = []
 
-    def deployment(self, weights: str, client: SageMakerClient | None = None, **changes: Any) -> Deployment:
+    def deployment(
+        self,
+        weights: str,
+        client: SageMakerClient | None = None,
+        killed: Callable[[], bool] = lambda: False,
+        **changes: Any,
+    ) -> Deployment:
         """A deployment of a model with these weights."""
         spec = DeploySpec(
             endpoint_name=self.name,
@@ -81,6 +87,7 @@ class Scene:
             deploy_requests(replace(spec, **changes), TAGS),
             log=lambda text, *arguments: self.logged.append(text % arguments),
             log_end=lambda reason: log_end(self.server.client("logs"), self.name, reason),
+            killed=killed,
         )
 
     def wait(self, asked: Asked | None = None) -> None:
@@ -100,6 +107,11 @@ class Scene:
         endpoint = settled(self.server, self.name)
         assert endpoint["EndpointStatus"] == "InService"
         return str(endpoint["EndpointConfigName"])
+
+    def configs(self) -> set[str]:
+        """The configurations that are there."""
+        found = self.boto.list_endpoint_configs(NameContains=self.name)["EndpointConfigs"]
+        return {each["EndpointConfigName"] for each in found}
 
     def accepted(self, since: int = 0) -> list[str]:
         """The calls about this endpoint and its parts that changed something, from a number on."""
@@ -284,7 +296,7 @@ def test_a_try_that_finds_its_update_under_way_waits_for_it_and_tells_of_its_rol
 ) -> None:
     old = scene.deploy("old")["EndpointConfigName"]
     flag = tmp_path / "flag"
-    changes = {"environment": {"WAIT_FOR": str(flag), "NEEDS": str(tmp_path / "never")}}
+    changes: dict[str, Any] = {"environment": {"WAIT_FOR": str(flag), "NEEDS": str(tmp_path / "never")}}
     scene.deployment("mine", **changes).settle(None, wait=scene.wait, to_the_end=False)
 
     def wait(asked: Asked | None) -> None:
@@ -324,7 +336,7 @@ def test_want_of_capacity_is_worth_another_try(scene: Scene, standing: bool) -> 
 PARTS = ["CreateModel", "CreateEndpointConfig", "AddTags"]
 POINTS = [
     *((False, action) for action in [*PARTS, "CreateEndpoint"]),
-    *((True, action) for action in [*PARTS, "UpdateEndpoint", "DeleteEndpointConfig", "DeleteModel"]),
+    *((True, action) for action in [*PARTS, "UpdateEndpoint"]),
 ]
 
 
@@ -334,8 +346,7 @@ def test_a_try_that_was_lost_at_any_call_is_made_up_for_by_the_next_and_a_third_
     scene: Scene, standing: bool, action: str, kind: str
 ) -> None:
     if standing:
-        for weights in ("older", "old") if action.startswith("Delete") else ("old",):
-            scene.deploy(weights)
+        scene.deploy("old")
     since = len(scene.server.requests())
     resource = "" if action == "AddTags" else scene.name
     with (
@@ -372,20 +383,95 @@ def test_a_version_that_is_on_its_way_is_not_dropped(scene: Scene, tmp_path: Pat
     theirs = scene.deployment("three", environment={"WAIT_FOR": str(flag)})
     theirs.settle(None, wait=scene.wait, to_the_end=False)
     mine.finish(endpoint, "tests", 1)
-    left = {
-        each["EndpointConfigName"]
-        for each in client(scene.server, "sagemaker").list_endpoint_configs(NameContains=scene.name)["EndpointConfigs"]
-    }
+    left = scene.configs()
     flag.touch()
     assert left == {mine.config, theirs.config}
     assert scene.live() == theirs.config
 
 
-def test_what_served_last_is_kept_and_not_what_was_rolled_back(scene: Scene, tmp_path: Path) -> None:
+def test_what_served_last_is_kept_besides_what_was_rolled_back_lately(scene: Scene, tmp_path: Path) -> None:
+    scene.deploy("first")
     good = scene.deploy("good")["EndpointConfigName"]
+    bad = scene.deployment("bad", environment={"NEEDS": str(tmp_path / "never")})
     with pytest.raises(errors.DeployRolledBack):
-        scene.deploy("bad", environment={"NEEDS": str(tmp_path / "never")})
+        bad.settle(None, wait=scene.wait)
     better = scene.deploy("better")["EndpointConfigName"]
-    left = scene.boto.list_endpoint_configs(NameContains=scene.name)["EndpointConfigs"]
-    assert {each["EndpointConfigName"] for each in left} == {good, better}
+    assert scene.configs() == {good, bad.config, better}
+    assert len(scene.boto.list_models(NameContains=scene.name)["Models"]) == 3
+
+
+def test_what_was_deployed_without_waiting_counts_as_having_served(scene: Scene) -> None:
+    scene.deploy("waited for")
+    since = len(scene.server.requests())
+    other = scene.deployment("not waited for")
+    other.settle(None, wait=scene.wait, to_the_end=False)
+    assert scene.live() == other.config
+    latest = scene.deploy("latest")["EndpointConfigName"]
+    assert scene.configs() == {other.config, latest}
+    assert scene.accepted(since).count("UpdateEndpoint") == 2
+
+
+@pytest.mark.parametrize("action", ["DeleteEndpointConfig", "DeleteModel"])
+@pytest.mark.parametrize("kind", ["denied", "unavailable", "lose"])
+def test_old_versions_that_cannot_be_dropped_are_a_warning_and_dropped_by_the_next(
+    scene: Scene, action: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for weights in ("older", "old"):
+        scene.deploy(weights)
+    with scene.server.fault(kind, service="sagemaker", action=action, resource=scene.name):
+        assert scene.deploy("mine")["EndpointConfigName"] == scene.live()
+    [warning] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warning.startswith(f"Old versions of endpoint {scene.name} could not all be dropped")
+    assert action in warning
+    scene.deploy("mine")
+    assert len(scene.configs()) == 2
     assert len(scene.boto.list_models(NameContains=scene.name)["Models"]) == 2
+
+
+def test_the_lease_of_a_time_as_a_runs_own_is_gone_before_the_update_and_without_waiting_too(scene: Scene) -> None:
+    arn = scene.deploy("old")["EndpointArn"]
+    scene.boto.add_tags(ResourceArn=arn, Tags=make_tags({"lease-until": "2026-01-01T00:00:00Z"}))
+    seen: list[dict[str, str]] = []
+    meddled = Meddled(scene.boto, {"UpdateEndpoint": lambda: seen.append(steps.tags_of(scene.server, arn))})
+    scene.deployment("mine", meddled).settle(None, wait=scene.wait, to_the_end=False)
+    assert [set(tags) for tags in seen] == [{"namespace"}]
+
+
+def test_what_tags_tell_of_code_that_is_no_longer_served_is_taken_away(scene: Scene) -> None:
+    arn = scene.deploy("old")["EndpointArn"]
+    mine = {"Key": "team", "Value": "shop"}
+    scene.boto.add_tags(ResourceArn=arn, Tags=[*make_tags({"commit": "c", "digest": "d", "stopped-by": "x"}), mine])
+    code = {"SAGEMAKER_PROGRAM": "serve.py", "SAGEMAKER_SUBMIT_DIRECTORY": steps.package(scene.server)["s3_uri"]}
+    scene.deploy("without a package", package=None, environment=code)
+    assert steps.tags_of(scene.server, arn) == {"namespace": "tests", "stopped-by": "x"}
+    assert mine in scene.boto.list_tags(ResourceArn=arn)["Tags"]
+
+
+@pytest.mark.parametrize("at", ["Model", "EndpointConfig", "Endpoint"])
+def test_nothing_more_is_made_once_the_task_is_killed(scene: Scene, at: str) -> None:
+    killed: list[bool] = []
+    meddled = Meddled(scene.boto, {f"Describe{at}": lambda: killed.append(True)})
+    deployment = scene.deployment("mine", meddled, killed=lambda: bool(killed))
+    with pytest.raises(errors.DeployFailed, match=f"The task was killed: Create{at} for endpoint") as caught:
+        deployment.settle(None, wait=scene.wait)
+    assert caught.value.retryable, "whoever has killed it may want it to go on: a worker that is drained"
+    made = ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"]
+    assert scene.accepted() == made[: made.index(f"Create{at}")]
+
+
+def test_two_that_find_a_failed_endpoint_replace_it_together(scene: Scene, tmp_path: Path) -> None:
+    with pytest.raises(errors.DeployFailed):
+        scene.deploy("bad", environment={"NEEDS": str(tmp_path / "never")})
+    flag = tmp_path / "flag"
+    theirs = scene.deployment("theirs", environment={"WAIT_FOR": str(flag)})
+
+    def wait(asked: Asked | None) -> None:
+        flag.touch()
+        scene.wait()
+
+    meddled = Meddled(
+        scene.boto, {"DeleteEndpoint": lambda: theirs.settle(None, wait=lambda _: None, to_the_end=False)}
+    )
+    mine = scene.deployment("mine", meddled)
+    assert mine.settle(None, wait=wait)[0]["EndpointConfigName"] == scene.live() == mine.config
+    assert any("Another one changes the endpoint: DeleteEndpoint" in line for line in scene.logged)

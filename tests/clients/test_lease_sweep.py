@@ -320,6 +320,40 @@ def test_an_endpoint_that_may_not_be_described_keeps_all_parts(scene: Scene) -> 
     assert scene.sweep()["deleted"] == titles[1:]
 
 
+def test_models_are_kept_where_a_configuration_leaves_its_models_to_inference_components(scene: Scene) -> None:
+    titles, strangers = scene.endpoint(), steps.create_endpoint(scene.server)
+
+    class Components(SageMakerClient):
+        """Says that the stranger's variant names no model, which the local SageMaker does not do."""
+
+        def describe(self, kind: str, name: str) -> dict[str, Any] | None:
+            answer = super().describe(kind, name)
+            if kind == "EndpointConfig" and name == strangers and answer:
+                answer["ProductionVariants"] = [{"VariantName": "AllTraffic", "InstanceType": "ml.m5.large"}]
+            return answer
+
+    record = sweep(Components(scene.boto), scene.namespace, delete=True, **QUICK)
+    steps.clean_up(scene.server, strangers)
+    assert (record["deleted"], record["kept"], record["failed"]) == (titles[:2], titles[2:], [])
+    assert reasons(record)[titles[2]] == f"what EndpointConfig {strangers} uses could not be told"
+    assert scene.sweep()["deleted"] == titles[2:]
+
+
+def test_what_goes_between_the_second_look_and_its_tags_is_no_error(scene: Scene) -> None:
+    titles = scene.endpoint()
+    model_name = titles[2].split()[1]
+    with scene.server.fault("hold", action="ListTags", resource=model_name, skip=1) as held:  # the survey's is first
+
+        def delete() -> None:
+            until(lambda: held.rule["holding"], bool)
+            scene.boto.delete_model(ModelName=model_name)
+            held.release()
+
+        with steps.meanwhile(delete):
+            record = scene.sweep()
+    assert (record["deleted"], record["kept"], record["failed"]) == (titles[:2], [], [])
+
+
 def test_a_running_job_whose_lease_has_ended_is_stopped_and_marked(scene: Scene, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     expired, renewed = scene.job(flag), scene.job(flag, FUTURE)

@@ -160,6 +160,49 @@ def test_an_endpoint_that_cannot_be_deleted_yet_is_named_and_the_rest_is_deleted
     assert remove(sagemaker, find_owned(sagemaker, key)) == [f"Endpoint {endpoint_name(key)}"]
 
 
+class DeletedByOthers(SageMakerClient):
+    """A client before whose first call of an action somebody deletes an endpoint.
+
+    :param gone: whether it is gone then, or still being deleted.
+    """
+
+    def __init__(self, boto: Any, action: str, name: str, gone: bool) -> None:
+        super().__init__(boto)
+        self._boto, self._action, self._name, self._gone_then = boto, action, name, gone
+
+    def call(self, operation: str, /, **request: Any) -> dict[str, Any]:
+        if operation == self._action:
+            self._action = ""
+            self._boto.delete_endpoint(EndpointName=self._name)
+            while self._gone_then and self.describe("Endpoint", self._name):
+                time.sleep(0.01)
+        return super().call(operation, **request)
+
+
+def test_what_is_gone_before_its_tags_are_read_is_not_there(
+    local_sagemaker: LocalSageMaker, sagemaker: SageMakerClient, key: TaskKey
+) -> None:
+    made, name = make(local_sagemaker, key), endpoint_name(key)
+    settled(local_sagemaker, name)
+    meddled = DeletedByOthers(client(local_sagemaker, "sagemaker"), "ListTags", name, gone=True)
+    found = find_owned(meddled, key)
+    assert named(found) == made[1:]
+    remove(sagemaker, found)
+
+
+def test_an_endpoint_that_somebody_is_deleting_already_is_no_error_when_it_is_gone(
+    local_sagemaker: LocalSageMaker, sagemaker: SageMakerClient, key: TaskKey
+) -> None:
+    made, name = make(local_sagemaker, key), endpoint_name(key)
+    settled(local_sagemaker, name)
+    meddled = DeletedByOthers(client(local_sagemaker, "sagemaker"), "DeleteEndpoint", name, gone=False)
+    since = len(local_sagemaker.requests())
+    assert remove(meddled, find_owned(sagemaker, key)) == made[1:]
+    refused = [line for line in local_sagemaker.requests()[since:] if line["action"] == "DeleteEndpoint"]
+    assert [line["status"] for line in refused] == [200, 400]
+    assert find_owned(sagemaker, key) == []
+
+
 def test_a_deletion_that_does_not_end_in_time_is_an_error(
     local_sagemaker: LocalSageMaker, sagemaker: SageMakerClient, key: TaskKey
 ) -> None:

@@ -144,6 +144,17 @@ def test_a_model_serves_what_its_containers_say(model: dict[str, Any], data: lis
             {"EndpointStatus": "Updating", "PendingDeploymentSummary": {"EndpointConfigName": "c"}},
             ["it is being moved to c; what follows is what is live"],
         ),
+        (
+            {"EndpointStatus": "OutOfService"},
+            ["it answers no requests; what follows is what it names as its configuration: no reason was given"],
+        ),
+        (
+            {"EndpointStatus": "UpdateRollbackFailed", "FailureReason": "why"},
+            [
+                "its last change failed, and so did the way back; it may serve a mix of the old and the new, and what "
+                "follows is what it names as its configuration: why"
+            ],
+        ),
     ],
 )
 def test_what_an_endpoint_names_is_said_to_be_live_or_not(answer: dict[str, Any], notes: list[str]) -> None:
