@@ -31,6 +31,11 @@ except ImportError:  # before 3.1
     from airflow.exceptions import AirflowSensorTimeout  # type: ignore[no-redef, attr-defined, unused-ignore]
 
 try:
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+except ImportError:  # before 3.1
+    from airflow.exceptions import AirflowTaskTimeout  # type: ignore[no-redef, attr-defined, unused-ignore]
+
+try:
     from airflow.sdk.exceptions import TaskDeferralError
 except ImportError:  # before 3.1
     from airflow.exceptions import TaskDeferralError  # type: ignore[no-redef, attr-defined, unused-ignore]
@@ -52,6 +57,7 @@ __all__ = [
     "AirflowFailException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
+    "AirflowTaskTimeout",
     "BaseHook",
     "RetryPolicy",
     "TaskDeferralError",

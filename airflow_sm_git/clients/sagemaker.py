@@ -6,6 +6,7 @@ Waiting takes its clock and its sleep as parameters, so that a test need not wai
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -72,6 +73,8 @@ _REMEDIES: dict[type[errors.AwsError], str] = {
     errors.NameInUse: "Choose another name, or remove what has it.",
     errors.LimitExceeded: "Ask AWS for a higher quota, or use a smaller instance_type or instance_count.",
 }
+# What botocore's report says of a variable or hyperparameter, which may be a secret.
+_GIVEN = re.compile(r"(parameter \S*(?:Environment|HyperParameters)\.\S+, value: ).*?(, type: )", re.DOTALL)
 MAX_PAUSE = 60.0  # seconds between two looks without an answer
 _log = logging.getLogger(__name__)
 _CREDENTIALS = "Check the AWS connection's credentials."
@@ -167,9 +170,8 @@ class SageMakerClient:
         shape = self._client.meta.service_model.operation_model(operation).input_shape
         report = ParamValidator().validate(dict(request), shape)
         if report.has_errors():
-            raise errors.BadParameter(
-                "config_overrides", operation, report.generate_report(), "See the API reference of this action."
-            )
+            said = _GIVEN.sub(r"\1***\2", report.generate_report())
+            raise errors.BadParameter("config_overrides", operation, said, "See the API reference of this action.")
 
     def describe(self, kind: str, name: str) -> dict[str, Any] | None:
         """Describe a resource.

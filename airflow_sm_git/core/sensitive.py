@@ -47,7 +47,7 @@ def hidden(text: str, secrets: Sequence[str]) -> str:
 def _collect(value: Any, sensitive: bool, found: list[str]) -> None:
     """:param sensitive: it, or what it is in, has a sensitive name."""
     inner = _decoded(value)
-    if sensitive and isinstance(value, str):
+    if sensitive and isinstance(value, str) and not isinstance(inner, str):
         found.append(value)
     if isinstance(inner, Mapping):
         for name, each in inner.items():

@@ -188,8 +188,8 @@ def _encode(key: str, value: Any, encoding: str) -> str:
     try:
         return json.dumps(value, allow_nan=False) if encoding == "json" else str(value)
     except (TypeError, ValueError) as error:
-        problem = f"is no JSON value: {error}"
-        raise BadParameter("hyperparameters", {key: value}, problem, "Convert it to text.") from error
+        problem = f"holds a {type(value).__name__}, which is no JSON value: {error}"
+        raise BadParameter("hyperparameters", key, problem, "Convert it to text.") from error
 
 
 def _channels(spec: TrainSpec) -> list[dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
@@ -15,6 +15,7 @@ from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob
 from airflow_sm_git.core.sensitive import hidden, sensitive_values
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
 from airflow_sm_git.links.sagemaker import TrainingJobLink
+from airflow_sm_git.operators.abandonment import never_abandoned, stop_if_killed_for_good
 from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
 from airflow_sm_git.operators.values import as_text_mapping, seconds
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from airflow_sm_git.clients.job_log import Position
     from airflow_sm_git.clients.sagemaker import SageMakerClient
     from airflow_sm_git.core.training import TrainSpec
+
+
+LOG_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, None)  # seconds between attempts to read the last of a log
 
 
 class TrainOperator(AwsOperator):
@@ -69,8 +73,8 @@ class TrainOperator(AwsOperator):
     :param config_overrides: laid over the CreateTrainingJob request last, and checked against the API's model.
     :param wait_for_completion: wait for the job's end; else its record is returned as submitted.
     :param check_interval: how often to look.
-    :param wait_timeout: how long to wait in all, deferred time included; then the job is stopped. None for an hour
-        more than the job itself may take. ``execution_timeout`` counts deferred time too.
+    :param wait_timeout: how long each try waits in all, deferred time included; then the job is stopped. None for an
+        hour more than the job itself may take. ``execution_timeout`` counts deferred time too.
     :param print_log: print the job's log while it runs, deferred too, each line once and 20,000 at most.
     :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
     :param cancel_on_kill: stop the job when the task is killed, or fails for good while the job runs.
@@ -201,7 +205,9 @@ class TrainOperator(AwsOperator):
         self.print_log = print_log
         self.deferrable = deferrable
         self.cancel_on_kill = cancel_on_kill
-        self._job_name: str | None = None
+        self.job_name: str | None = None
+        self.submitting = False
+        self._ti: Any = None
         self._killed = False
         self._log_position: Position | None = None
         self._log_is_readable = True
@@ -214,19 +220,24 @@ class TrainOperator(AwsOperator):
         """Submit, or find what an earlier try submitted, and wait."""
         from airflow_sm_git.operators.specs import train_spec
 
-        client = self.aws().sagemaker()
-        spec = train_spec(self, client.region)
-        deadline = datetime.now(UTC) + timedelta(seconds=self._patience(spec))
-        name, attached = self._submit(context, client, spec, deadline)
-        self._job_name = name
-        if self._killed:  # while the job was being submitted
-            self.on_kill()
-        with self._never_abandoned(context):
+        self._ti = context["ti"]
+
+        with never_abandoned(self, context):
+            client = self.aws().sagemaker()
+            spec = train_spec(self, client.region)
+            deadline = datetime.now(UTC) + timedelta(seconds=self._patience(spec))
+            self.submitting = True
+            name, attached = self._submit(context, client, spec, deadline)
+            self.job_name = name
+            if self._killed:  # while the job was being submitted
+                self.on_kill()
             TrainingJobLink.persist(context, client.region, name)
-            job = client.call("DescribeTrainingJob", TrainingJobName=name)
-            ended = phase(TRAINING_JOB, job["TrainingJobStatus"]).ended
+            job = client.look("TrainingJob", name, deadline=deadline.timestamp())
+            if job is None:
+                raise _gone(name)
             if not self.wait_for_completion:
                 return self._record(client, job, attached)
+            ended = phase(TRAINING_JOB, job["TrainingJobStatus"]).ended
             if not ended and is_deferrable(self.deferrable) and not self._stays:
                 self._defer(context, job, deadline, attached)
             return self._finish(context, client, name, deadline, attached)
@@ -240,38 +251,15 @@ class TrainOperator(AwsOperator):
             memo = event["memo"]
             deadline = datetime.fromisoformat(memo["deadline"])
             self._log_position = memo.get("log")
-            self._job_name = memo["name"]
-            with self._never_abandoned(context):
+            self._ti, self.job_name = context["ti"], memo["name"]
+            with never_abandoned(self, context):
                 return self._finish(context, self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
 
     def on_kill(self) -> None:
-        """Stop the job: somebody killed the task."""
+        """Stop the job, if somebody has ended the task; see `operators.abandonment`."""
         self._killed = True
-        if self.cancel_on_kill and self._job_name:
-            from airflow_sm_git.clients.jobs import stop_job
-
-            self.log.info("The task was killed: stopping training job %s", self._job_name)
-            stop_job(self.aws().sagemaker(), self._job_name, "killed")
-
-    @contextmanager
-    def _never_abandoned(self, context: Context) -> Iterator[None]:
-        """Stop the job if the task fails while it runs, and no further try will come for it."""
-        from airflow_sm_git.clients.jobs import stop_job
-
-        try:
-            yield
-        except errors.TrainingError:  # it has ended
-            raise
-        except Exception as error:
-            ti = context["ti"]
-            again = getattr(error, "retryable", True) and ti.try_number <= ti.max_tries
-            if self.cancel_on_kill and self._job_name and not again:
-                self.log.warning("Nobody will wait for training job %s any more: stopping it", self._job_name)
-                try:
-                    stop_job(self.aws().sagemaker(), self._job_name, "failed")
-                except errors.SmGitError as refusal:
-                    self.log.error("Training job %s may still run: %s", self._job_name, refusal)
-            raise
+        if self.cancel_on_kill and self.job_name:
+            stop_if_killed_for_good(self, self._ti, self.job_name)
 
     def _patience(self, spec: TrainSpec) -> float:
         """Seconds to wait in all. Airflow counts no deferred time into ``execution_timeout``, so it is done here."""
@@ -330,13 +318,14 @@ class TrainOperator(AwsOperator):
 
         job, result = self._wait(client, name, deadline)
         if result is Phase.RUNNING:
-            stop_job(client, name, "timeout")
-            raise errors.TrainingTimedOut(
-                f"Training job {name!r} had not ended by {iso(deadline)} and was stopped.",
-                "Raise max_run or wait_timeout.",
-            )
+            if stop_job(client, name, "timeout"):
+                raise errors.TrainingTimedOut(
+                    f"Training job {name!r} had not ended by {iso(deadline)} and was stopped.",
+                    "Raise max_run or wait_timeout.",
+                )
+            job, result = self._wait(client, name, deadline)  # it has ended since, or somebody else is stopping it
         if job is None:
-            raise errors.TrainingFailed(f"Training job {name!r} is gone.", "Clear the task to train again.")
+            raise _gone(name)
         self._show_log(name, whole=True)
         if result is not Phase.SUCCEEDED:
             context["ti"].xcom_push(key="return_value", value=self._record(client, job, attached))  # for the report
@@ -350,17 +339,19 @@ class TrainOperator(AwsOperator):
         from airflow_sm_git.clients.job_log import beginning, read_on
         from airflow_sm_git.task_log import show
 
-        if not self.print_log or not self._log_is_readable:
-            return
-        try:
-            position = self._log_position or beginning()
-            lines, self._log_position = read_on(self.aws().logs(), name, position, whole=whole)
-        except errors.SmGitError as error:
-            if whole or not error.retryable:
-                self.log.warning("The log of training job %s cannot be read: %s", name, error)
-                self._log_is_readable = False
-        else:
-            show(lines)
+        for pause in LOG_PAUSES if whole else (None,):
+            if not self.print_log or not self._log_is_readable:
+                return
+            try:
+                position = self._log_position or beginning()
+                lines, self._log_position = read_on(self.aws().logs(), name, position, whole=whole)
+            except errors.SmGitError as error:
+                if not error.retryable or (whole and pause is None):
+                    self.log.warning("The log of training job %s cannot be read: %s", name, error)
+                    self._log_is_readable = False
+                time.sleep(pause or 0.0)
+            else:
+                return show(lines)
 
     def _last_lines(self, name: str) -> list[str]:
         from airflow_sm_git.clients.job_log import read_log
@@ -392,3 +383,7 @@ class TrainOperator(AwsOperator):
             region=client.region,
             attached=attached,
         )
+
+
+def _gone(name: str) -> errors.TrainingFailed:
+    return errors.TrainingFailed(f"Training job {name!r} is gone.", "Clear the task to train again.")

@@ -17,7 +17,8 @@ from airflow_sm_git.core.errors import BadParameter
 
 _FALSE = frozenset({"", "0", "false", "no", "none", "off"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
-SECRETIVE = frozenset({"environment"})  # may hold secrets: an error does not show the value
+# May hold secrets: an error does not show the value.
+SECRETIVE = frozenset({"environment", "hyperparameters", "config_overrides", "variants"})
 
 
 def seconds(parameter: str, value: float | timedelta) -> float:
@@ -80,10 +81,13 @@ def as_mapping(parameter: str, value: Any) -> dict[str, Any]:
     if not value:
         return {}
     if not isinstance(value, Mapping):
-        shown = "***" if parameter in SECRETIVE else value
         problem = "is not JSON of a dict" if isinstance(value, str) else "is not a dict"
-        raise BadParameter(parameter, shown, problem, "Give a dict or its JSON.")
+        raise BadParameter(parameter, _shown(parameter, value), problem, "Give a dict or its JSON.")
     return dict(value)
+
+
+def _shown(parameter: str, value: Any) -> Any:
+    return "***" if parameter.partition("[")[0] in SECRETIVE else value
 
 
 def as_text_mapping(parameter: str, value: Any) -> dict[str, str]:
@@ -108,7 +112,7 @@ def as_list(parameter: str, value: Any) -> list[Any]:
     if not value:
         return []
     if isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
-        raise BadParameter(parameter, value, "is not a list", "Give a list or its JSON.")
+        raise BadParameter(parameter, _shown(parameter, value), "is not a list", "Give a list or its JSON.")
     return list(value)
 
 

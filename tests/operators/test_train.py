@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -237,37 +238,68 @@ def test_a_retry_does_not_bring_back_a_job_that_somebody_else_stopped(
     client(server, "sagemaker").stop_training_job(TrainingJobName=run.xcom("train")["job_name"])
 
 
-@pytest.mark.parametrize(("cancel", "status"), [(True, "Stopped"), (False, "InProgress")])
-def test_killing_the_task_stops_its_job_unless_told_otherwise(
-    airflow: Runner, server: LocalSageMaker, tmp_path: Path, cancel: bool, status: str
+@pytest.mark.parametrize(
+    ("state", "cancel", "by"),
+    [
+        ("failed", True, "killed"),
+        ("success", True, "killed"),
+        ("failed", False, None),  # nobody wants it stopped
+        ("running", True, None),  # Airflow has lost touch with its own API, another try runs, the machine goes down
+        (None, True, None),  # the task has been cleared
+    ],
+)
+def test_a_killed_task_stops_its_job_if_the_task_is_over_and_unless_told_otherwise(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path, state: str | None, cancel: bool, by: str | None
 ) -> None:
     flag = tmp_path / "flag"
     with airflow.dag() as dag:
         waiting = {"wait-for": str(flag)}
         steps.train(package=steps.package(server), hyperparameters=waiting, cancel_on_kill=cancel)
     seen = []
+    asked = len(server.requests())
 
     def kill() -> None:
         name = steps.running_job(server, dag.dag_id)
+        steps.until(
+            lambda: "DescribeLogStreams" in steps.actions(server, asked), bool
+        )  # it has all it asks Airflow for
+        airflow.set_state(dag, "train", state)
         os.kill(os.getpid(), signal.SIGTERM)  # what the supervisor sends; the task's process is this one
-        if cancel:
+        if by:
             ended(server, name)
+        else:
+            time.sleep(1)
         seen.append(client(server, "sagemaker").describe_training_job(TrainingJobName=name)["TrainingJobStatus"])
+        airflow.set_state(dag, "train", "running")
         flag.touch()
 
     with steps.meanwhile(kill):
         run = airflow.run(dag)
     (job,) = steps.jobs_of(server, dag.dag_id)
-    assert seen == [status]
-    assert run.state == ("failed" if cancel else "success")
-    assert steps.tags_of(server, job["TrainingJobArn"]).get("stopped-by") == ("killed" if cancel else None)
+    assert seen == ["Stopped" if by else "InProgress"]
+    assert run.state == ("failed" if by else "success"), run.log
+    assert steps.tags_of(server, job["TrainingJobArn"]).get("stopped-by") == by
+    assert ("runs on" in run.log) == (by is None and cancel)
+
+
+def test_a_killed_task_leaves_its_job_where_airflow_does_not_answer(server: LocalSageMaker, tmp_path: Path) -> None:
+    name = steps.submit(server, wait_for=tmp_path / "flag")
+    task = steps.train(package=None)
+    task.job_name = name
+    task.on_kill()
+    assert client(server, "sagemaker").describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "InProgress"
+    (tmp_path / "flag").touch()
+    assert ended(server, name)["TrainingJobStatus"] == "Completed"
 
 
 def test_a_kill_before_the_job_is_submitted_stops_it_all_the_same(
     airflow: Runner, server: LocalSageMaker, tmp_path: Path
 ) -> None:
-    waiting = {"wait-for": str(tmp_path / "never")}
-    run = run_train(airflow, hyperparameters=waiting, pre_execute=lambda context: context["task"].on_kill())
+    def kill(context: Any) -> None:
+        airflow.set_state(context["dag"], "train", "failed")
+        context["task"].on_kill()
+
+    run = run_train(airflow, hyperparameters={"wait-for": str(tmp_path / "never")}, pre_execute=kill)
     (job,) = steps.jobs_of(server, run.dag.dag_id)
     assert job["TrainingJobStatus"] == "Stopped"
     assert steps.tags_of(server, job["TrainingJobArn"])["stopped-by"] == "killed"

@@ -1,0 +1,86 @@
+"""A training job that nobody will wait for any more is stopped; one that a further try will come for goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_sm_git.core import errors
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_sm_git.operators.train import TrainOperator
+
+ANSWER_SECONDS = 2.0  # of the five that Airflow leaves a process between SIGTERM and SIGKILL
+
+
+def stop_if_killed_for_good(operator: TrainOperator, ti: Any, name: str) -> None:
+    """Stop the job, unless the task is tried again: Airflow ends a task's process also when it has lost touch with its
+    own API, when another try has taken over, when the task is cleared, and when the machine is to go down.
+
+    :param ti: the task instance; None where Airflow was never asked to run it.
+    """
+    from airflow_sm_git import task_state
+    from airflow_sm_git.clients.jobs import stop_job
+    from airflow_sm_git.compat import AirflowTaskTimeout
+
+    if not isinstance(sys.exc_info()[1], AirflowTaskTimeout):
+        try:
+            state = task_state.ask(ti, ANSWER_SECONDS)
+        except Exception as error:  # whatever it is: without an answer nothing is stopped
+            operator.log.warning("Airflow does not say what became of the task, so %s runs on: %r", name, error)
+            return
+        if state not in task_state.OVER:
+            operator.log.info("The task's process is ended, the task is %s: training job %s runs on", state, name)
+            return
+    operator.log.info("The task was killed: stopping training job %s", name)
+    stop_job(operator.aws().sagemaker(), name, "killed")
+
+
+@contextmanager
+def never_abandoned(operator: TrainOperator, context: Context) -> Iterator[None]:
+    """Stop the job if the task fails while it runs, and no further try will come for it."""
+    try:
+        yield
+    except errors.TrainingError:  # it has ended
+        raise
+    except Exception as error:
+        if operator.cancel_on_kill and not _is_tried_again(error, operator, context):
+            _stop_what_runs(operator, context)
+        raise
+
+
+def _is_tried_again(error: Exception, operator: TrainOperator, context: Context) -> bool:
+    ti = context["ti"]
+    if not getattr(error, "retryable", True) or ti.try_number > ti.max_tries:
+        return False
+    policy = getattr(operator, "retry_policy", None)  # Airflow 3.3
+    if policy is None:
+        return True
+    try:
+        decision = policy.evaluate(error, ti.try_number, ti.max_tries, context)
+    except Exception:  # Airflow then does without the policy, and says so
+        return True
+    return bool(decision.action.value != "fail")
+
+
+def _stop_what_runs(operator: TrainOperator, context: Context) -> None:
+    """Stop this try's job, or the one that an earlier try has left and this one has not come to."""
+    from airflow_sm_git.clients.jobs import find_attempts, stop_job
+    from airflow_sm_git.operators.base import task_key
+
+    name = operator.job_name
+    if name is None and context["ti"].try_number == 1 and not operator.submitting:
+        return
+    try:
+        client = operator.aws().sagemaker()
+        names = [name] if name else [attempt.name for attempt in find_attempts(client, task_key(context))]
+        stopped = [each for each in names if stop_job(client, each, "failed")]
+    except errors.SmGitError as refusal:
+        operator.log.error("Training job %s may still run: %s", name or "of an earlier try", refusal)
+    else:
+        if stopped:
+            operator.log.warning("Nobody will wait for training job %s any more: stopped it", stopped[0])
