@@ -84,7 +84,7 @@ class StatusSensor(Connected, BaseSensorOperator):
             cause = error.__cause__ if isinstance(error, AirflowSkipException) else error  # it is so under soft_fail
             if not isinstance(cause, TaskDeferralError):
                 raise
-            # Airflow has dropped the trigger's memo. Newer ones give the time before the wait as start_date, 3.0 gives now.
+            # The memo is lost. Newer Airflow's start_date is the time before the wait; that of 3.0 is now.
             memo = {"deadline": self._deadline(context["ti"].start_date)}
             event = {"phase": Phase.RUNNING.value, "error": str(cause), "memo": memo}
         return super().resume_execution("resume", {"event": event}, context)

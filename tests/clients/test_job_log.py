@@ -89,6 +89,45 @@ def test_more_lines_than_one_answer_holds_are_all_read(logs: Any, job: str, writ
     assert read_on(logs, job, position, whole=True)[0] == []
 
 
+def asked(server: LocalSageMaker, since: int) -> int:
+    """How often a log was read or its streams were listed, from a request on."""
+    return sum(action in ("GetLogEvents", "DescribeLogStreams") for action in steps.actions(server, since))
+
+
+def test_one_read_of_a_long_log_ends_after_a_few_pages_and_the_next_goes_on_there(
+    local_sagemaker: LocalSageMaker, logs: Any, job: str, write: Write
+) -> None:
+    most = job_log.PAGES * job_log.PAGE
+    wanted = [f"line {number}" for number in range(most + 7)]
+    write(*wanted)  # all with one time: each read begins with what is known
+    before = len(local_sagemaker.requests())
+    first, position = read_on(logs, job, beginning())
+    assert len(first) == most
+    assert asked(local_sagemaker, before) == job_log.PAGES + 1
+    more, position = read_on(logs, job, position)
+    assert texts([*first, *more]) == wanted
+    assert read_on(logs, job, position)[0] == []
+
+
+def test_what_is_not_shown_is_not_read(local_sagemaker: LocalSageMaker, logs: Any, job: str, write: Write) -> None:
+    write(*(["x"] * (3 * job_log.PAGE)))
+    before = len(local_sagemaker.requests())
+    lines, position = read_on(logs, job, Position(reads=0, lines=MAX_LINES - 3, streams={}), whole=True)
+    assert len(lines) == 4
+    assert asked(local_sagemaker, before) == 2
+    assert read_on(logs, job, position, whole=True) == ([], position)
+    assert asked(local_sagemaker, before) == 2
+
+
+def test_of_several_instances_the_earliest_lines_are_shown(logs: Any, job: str, write: Write) -> None:
+    now = int(time.time() * 1000)
+    for number in range(4):
+        write(f"first {number}", at=now + 20 * number)
+        write(f"second {number}", at=now + 20 * number + 10, host="algo-2")
+    lines, _ = read_on(logs, job, Position(reads=0, lines=MAX_LINES - 3, streams={}), whole=True)
+    assert texts(lines[:-1]) == ["first 0", "second 0", "first 1"]
+
+
 def test_a_log_is_cut_where_it_would_fill_airflows(logs: Any, job: str, write: Write) -> None:
     write("before", *(["x"] * 20), "after")
     almost = Position(reads=0, lines=MAX_LINES - 3, streams={})
@@ -139,6 +178,27 @@ def test_a_log_that_may_not_be_read_names_the_log(local_sagemaker: LocalSageMake
         with pytest.raises(errors.AccessDenied, match=job):
             read_on(logs, job, beginning())
         assert fault.rule["hits"] == 1
+
+
+def test_expired_credentials_are_renewed_while_a_log_is_read(
+    local_sagemaker: LocalSageMaker, logs: Any, job: str, write: Write
+) -> None:
+    write("a line")
+    made = []
+
+    def connect() -> Any:
+        made.append(1)
+        return logs
+
+    async def read() -> list[str]:
+        return texts((await shared_reader("key", connect).read(job, beginning()))[0])
+
+    with local_sagemaker.fault("expired", service="logs", times=1) as fault:
+        assert asyncio.run(read()) == ["a line"]
+        assert fault.rule["hits"] == 1
+    assert made == [1, 1]
+    with local_sagemaker.fault("expired", service="logs", times=0), pytest.raises(errors.AccessDenied):
+        asyncio.run(read())
 
 
 def test_many_readers_share_one_client_and_each_gets_its_turn(

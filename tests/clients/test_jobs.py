@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -9,12 +10,13 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_sm_git.clients.job_log import read_log
-from airflow_sm_git.clients.jobs import find_attempts, stop_job
+from airflow_sm_git.clients.job_log import LOG_GROUP, MAX_LINE, quoted, read_log
+from airflow_sm_git.clients.jobs import failure, find_attempts, stop_job
 from airflow_sm_git.clients.sagemaker import SageMakerClient
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.attempts import Attempt
 from airflow_sm_git.core.names import TaskKey, job_name, make_tags, read_tags
+from airflow_sm_git.core.status import Phase
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests.local.sagemaker_requests import client, ended, training_job, unique, until
 
@@ -179,6 +181,43 @@ def test_the_last_lines_are_read_in_order(local_sagemaker: LocalSageMaker, logs:
     last = read_log(logs, name, limit=5)
     assert len(last) == 5
     assert read_log(logs, name)[-5:] == last
+
+
+def test_the_last_lines_of_all_instances_are_in_the_order_of_their_times(logs: Any) -> None:
+    name, now = unique("hosts"), int(time.time() * 1000)
+    with suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName=LOG_GROUP)
+    written = {"algo-1": {now + 100: "the error"}, "algo-2": {now + each: f"chat {each}" for each in range(30)}}
+    for host, lines in written.items():
+        stream = {"logGroupName": LOG_GROUP, "logStreamName": f"{name}/{host}-1700000000"}
+        logs.create_log_stream(**stream)
+        logs.put_log_events(**stream, logEvents=[{"timestamp": at, "message": said} for at, said in lines.items()])
+    assert read_log(logs, name, limit=20) == [*(f"chat {each}" for each in range(10, 30)), "the error"]
+
+
+REASON = 'AlgorithmError: ExecuteUserScriptError:\nExitCode 1\nErrorMessage "ValueError: no data"\n, exit code: 1'
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["Traceback", "the cause", "1"], True),
+        (["Traceback", "the cause", ""], True),
+        (["Traceback", "the cause", "Error"], True),
+        (["Traceback", "the cause", "ValueError: other data"], True),
+        (["Traceback", "the cause", "ValueError: no data", ""], False),
+        ([], False),
+    ],
+)
+def test_the_end_of_the_log_is_quoted_unless_the_reason_has_it(
+    sagemaker: SageMakerClient, lines: list[str], told: bool
+) -> None:
+    error = failure(sagemaker, {"TrainingJobName": "job", "FailureReason": REASON}, Phase.FAILED, lines)
+    assert ("the cause" in str(error)) is told
+
+
+def test_an_error_quotes_no_more_of_a_line_than_the_log_shows() -> None:
+    assert quoted(["x" * (2 * MAX_LINE)]).count("x") == MAX_LINE
 
 
 def test_a_job_whose_name_begins_another_ones_has_its_own_log(

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -187,6 +188,94 @@ def test_after_a_listing_that_went_well_the_pause_is_short_again() -> None:
         assert time.monotonic() - before < 15
         account.end("job")
         await wait
+
+    run(scenario())
+
+
+def test_listings_that_fail_are_told_once_to_each_who_waits_and_so_is_their_recovery() -> None:
+    mine: ContextVar[str] = ContextVar("mine")
+    told: list[tuple[str, str]] = []
+
+    async def wait(watcher: Watcher, name: str) -> Phase:
+        mine.set(name)  # by its own context Airflow knows into which task's log a line goes
+
+        def tell(text: str) -> None:
+            told.append((mine.get(), text))
+
+        return await watcher.wait(name, since=ago(0), interval=TICK, deadline=ago(-PATIENCE), tell=tell)
+
+    async def scenario() -> None:
+        account, watcher = Account(), None
+        running(account, "a", "b", "late")
+        watcher = Watcher(account.connect)
+        account.errors = [Throttled("Slow down.")] * 3
+        waits = [asyncio.create_task(wait(watcher, name)) for name in ("a", "b")]
+        await until(lambda: len(told) == 2)
+        waits.append(asyncio.create_task(wait(watcher, "late")))
+        await until(lambda: not account.errors)
+        await account.listed(3)
+        for name in ("a", "b", "late"):
+            account.end(name)
+        await asyncio.gather(*waits)
+
+    run(scenario())
+    for name in ("a", "b", "late"):
+        first, second = (text for whose, text in told if whose == name)
+        assert "cannot be listed" in first
+        assert "Slow down." in first
+        assert "go well again" in second
+
+
+def test_after_ten_minutes_of_nothing_but_failures_those_who_wait_are_told_why() -> None:
+    async def scenario() -> None:
+        account = Account()
+        account.errors = [ServiceFault("No answer.")] * 1000
+        watcher = Watcher(account.connect)
+        waits = [waiting(watcher, "a"), waiting(watcher, "b")]
+        await until(lambda: watcher._trouble is not None)
+        assert not any(wait.done() for wait in waits)
+        watcher._since -= 600  # as if so much time had passed
+        for wait in waits:
+            with pytest.raises(ServiceFault, match="No answer"):
+                await wait
+        patient = waiting(watcher, "c")
+        await until(lambda: watcher._trouble is not None)
+        assert not patient.done(), "who comes now has the same patience"
+        patient.cancel()
+
+    run(scenario())
+
+
+def test_failures_with_successes_between_them_end_no_wait() -> None:
+    async def scenario() -> None:
+        account = Account()
+        running(account, "a")
+        watcher = Watcher(account.connect)
+        wait = waiting(watcher, "a")
+        for _ in range(2):
+            account.errors = [ServiceFault("No answer.")]
+            await until(lambda: not account.errors)
+            await account.listed(1)
+            watcher._since -= 600
+        account.end("a")
+        assert await wait is Phase.SUCCEEDED
+
+    run(scenario())
+
+
+def test_each_wait_is_described_in_its_turn() -> None:
+    async def scenario() -> None:
+        account, names = Account(), ["a", "b", "c", "d"]
+        running(account, *names)
+        watcher = Watcher(account.connect)
+        waits = [waiting(watcher, name) for name in names]
+        for number in range(1, 9):
+            await until(lambda number=number: len(account.looks) == number)  # type: ignore[misc]
+            watcher._last_look -= 60  # as if so much time had passed
+        assert account.looks[:8] == [*names, *names]
+        for name in names:
+            account.end(name)
+        await asyncio.gather(*waits)
 
     run(scenario())
 

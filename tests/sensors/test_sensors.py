@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,78 @@ def test_what_does_not_exist_is_named(airflow: Runner, deferrable: bool) -> None
     assert "no-such-job" in str(run.errors["sensor"])
     run = sense(airflow, EndpointSensor, endpoint="not a name", deferrable=deferrable)
     assert "endpoint='not a name': is not a SageMaker name" in str(run.errors["sensor"])
+
+
+def released_by_looks(server: LocalSageMaker, flag: Path, looks: int = 4) -> Any:
+    """Makes the flag after so many looks at training jobs; a triggerer does not take them so soon one after the other."""
+    asked = len(server.requests())
+
+    def wait() -> None:
+        steps.until(lambda: steps.actions(server, asked).count("DescribeTrainingJob") >= looks, bool)
+        flag.touch()
+
+    return steps.meanwhile(wait)
+
+
+def test_where_the_trigger_cannot_wait_the_sensor_does(airflow: Runner, server: LocalSageMaker, tmp_path: Path) -> None:
+    name = steps.submit(server, wait_for=tmp_path / "flag")
+    denied = server.fault("denied", action="ListTrainingJobs", times=2)
+    lost = server.fault("unavailable", action="DescribeTrainingJob", resource=name, skip=2, times=5)  # botocore's tries
+    with denied, lost, released_by_looks(server, tmp_path / "flag", looks=9):
+        run = sense(airflow, training_job=name, deferrable=True)
+        assert denied.rule["hits"] == 2
+        assert lost.rule["hits"] == 5
+    assert run.state == "success", run.errors
+    assert run.xcom("sensor") == {"name": name, "status": "Completed"}
+    assert run.deferrals == ["sensor"]
+    assert "The triggerer could not wait, so this task does: ListTrainingJobs" in run.log
+
+
+class Unloadable(TrainingJobSensor):
+    """Resumed as Airflow does it when the triggerer could not load the trigger."""
+
+    def execute(self, context: Any) -> Any:
+        return self.resume_execution("__fail__", {"error": "Trigger failure", "traceback": ["No module"]}, context)
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_where_the_trigger_cannot_be_loaded_the_sensor_waits(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path, soft_fail: bool
+) -> None:
+    name = steps.submit(server, wait_for=tmp_path / "flag")
+    with released_by_looks(server, tmp_path / "flag"):
+        run = sense(airflow, Unloadable, training_job=name, soft_fail=soft_fail)
+    assert run.states == {"sensor": "success"}, run.errors
+    assert "The triggerer could not wait, so this task does: Trigger failure" in run.log
+
+
+class Resumed(TrainingJobSensor):
+    """Resumed after the trigger could not wait; its deadline is a second ahead, whatever its timeout."""
+
+    def execute(self, context: Any) -> Any:
+        deadline = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+        return self.resume(context, {"phase": "running", "error": "Down.", "memo": {"deadline": deadline}})
+
+
+def test_a_sensor_that_waits_for_its_trigger_gives_up_when_the_trigger_would_have(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path
+) -> None:
+    name = steps.submit(server, wait_for=tmp_path / "flag")
+    run = sense(airflow, Resumed, training_job=name, timeout=1000)
+    (tmp_path / "flag").touch()
+    assert type(run.errors["sensor"]).__name__ == "AirflowSensorTimeout"
+    ended(server, name)
+
+
+def test_credentials_that_expire_while_a_sensor_pokes_are_renewed(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path
+) -> None:
+    name = steps.submit(server, wait_for=tmp_path / "flag")
+    with server.fault("expired", action="DescribeTrainingJob", skip=1, times=1) as expired:
+        with released_by_looks(server, tmp_path / "flag"):
+            run = sense(airflow, training_job=name, deferrable=False)
+        assert expired.rule["hits"] == 1
+    assert run.state == "success", run.errors
 
 
 def test_a_record_or_its_text_names_what_to_wait_for(airflow: Runner, server: LocalSageMaker) -> None:
