@@ -291,16 +291,27 @@ def _sdk_instance(ti: Any) -> Any:
 
 
 def _resume(ti: Any, sdk_ti: Any, deferral: Any) -> None:
-    """Run the trigger as a triggerer would: from its serialised form; then let the task go on."""
+    """Run the trigger as a triggerer would: from its serialised form; then let the task go on.
+
+    A trigger that a triggerer has no class for resumes the task too, with what Airflow says of that.
+    """
+    from airflow.models.trigger import TRIGGER_FAIL_REPR, TriggerFailureReason
     from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
     from airflow.sdk.serde import deserialize, serialize
     from airflow.utils.session import create_session
 
     ti.set_state("queued")
-    trigger = locate(deferral.classpath)(**deserialize(deferral.trigger_kwargs))
-    event = InProcessTestSupervisor.run_trigger_in_process(trigger=trigger, ti=sdk_ti)
-    ti.next_method = deferral.next_method
-    ti.next_kwargs = serialize({**deserialize(deferral.next_kwargs or {}), "event": event.payload})
+    kind: Any = locate(deferral.classpath)
+    if kind is None:
+        ti.next_method = TRIGGER_FAIL_REPR
+        ti.next_kwargs = serialize(
+            {"error": TriggerFailureReason.TRIGGER_FAILURE.value, "traceback": ["No such module"]}
+        )
+    else:
+        trigger = kind(**deserialize(deferral.trigger_kwargs))
+        event = InProcessTestSupervisor.run_trigger_in_process(trigger=trigger, ti=sdk_ti)
+        ti.next_method = deferral.next_method
+        ti.next_kwargs = serialize({**deserialize(deferral.next_kwargs or {}), "event": event.payload})
     with create_session() as session:
         session.merge(ti)
 

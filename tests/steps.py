@@ -91,11 +91,11 @@ def model_data(server: LocalSageMaker, weights: str = "w") -> str:
     return put(server, archive({"weights.txt": weights}), f"tests/models/{weights}/model.tar.gz")
 
 
-def train(**options: Any) -> Any:
-    """A `TrainOperator` that looks often."""
+def train(kind: Any = None, /, **options: Any) -> Any:
+    """A `TrainOperator`, or another kind of it, that looks often."""
     from airflow_sm_git import TrainOperator
 
-    return TrainOperator(**{"task_id": "train", **_QUICK, **options})
+    return (kind or TrainOperator)(**{"task_id": "train", **_QUICK, **options})
 
 
 def deploy(**options: Any) -> Any:

@@ -306,12 +306,14 @@ class RuntimeClient:
             response = error.response
             if response.get("Error", {}).get("Code") != "ModelError":
                 raise translate(error, "InvokeEndpoint", name) from error
-            status = response.get("OriginalStatusCode", "?")
+            status = response.get("OriginalStatusCode", 500)
             message = str(response.get("OriginalMessage") or response["Error"].get("Message", ""))
-            raise errors.PredictionError(
+            said = errors.PredictionError(
                 f"The model behind endpoint {name!r} answered {status}: {message.strip()[-2000:]}",
                 f"Correct the handlers or the payload. Its log group is /aws/sagemaker/Endpoints/{name}.",
-            ) from error
+            )
+            said.retryable = status >= 500  # what is wrong with the payload stays so
+            raise said from error
         except BotoCoreError as error:
             raise translate(error, "InvokeEndpoint", name) from error
 

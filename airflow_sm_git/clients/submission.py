@@ -65,7 +65,10 @@ def submit(
         name = attempts[0].name
         if decision.action in (Action.ATTACH, Action.TAKE):
             if attempts[0].generation != order.generation:
-                _adopt(client, name, identity, order.generation)
+                try:
+                    _adopt(client, name, identity, order.generation)
+                except errors.AwsError as error:
+                    log("Training job %s is not marked as the one for the cleared task: %s", name, error)
             return name, True
         if decision.action is Action.REFUSE:
             remedy = "Clear the task to train again."

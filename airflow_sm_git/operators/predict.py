@@ -89,10 +89,12 @@ class PredictOperator(AwsOperator):
         try:
             body, answer = self.aws().runtime().invoke(**self._request(name))
         except errors.NotFound as error:
-            raise errors.PredictionError(
+            gone = errors.PredictionError(
                 f"There is no endpoint {name!r}: {error.what}",
                 "If this run's teardown has deleted it, clear the deploy task together with this one.",
-            ) from error
+            )
+            gone.retryable = False
+            raise gone from error
         content_type = answer.get("ContentType", "application/octet-stream")
         self.log.info("Endpoint %s answered %d bytes of %s", name, len(body), content_type)
         uri = self._keep(context, body, content_type)

@@ -363,6 +363,29 @@ def test_what_a_handler_raises_is_in_the_error(runtime: RuntimeClient, endpoint:
         runtime.invoke(EndpointName=endpoint, Body=b'{"raise": 1}', ContentType="application/json")
     assert "handlers" in caught.value.remedy
     assert isinstance(caught.value.__cause__, ClientError)
+    assert caught.value.retryable
+
+
+def test_a_payload_that_the_model_refuses_is_not_worth_a_retry(
+    local_sagemaker: LocalSageMaker, runtime: RuntimeClient
+) -> None:
+    refusing = """
+def model_fn(model_dir):
+    return "model"
+
+def transform_fn(model, body, content_type, accept, context):
+    context.set_response_status(422, "Unprocessable Entity")
+    return "no seed", "text/plain"
+"""
+    name, boto = unique("refuse"), client(local_sagemaker, "sagemaker")
+    boto.create_endpoint(EndpointName=name, EndpointConfigName=config(local_sagemaker, "w1", handler=refusing))
+    try:
+        assert settled(local_sagemaker, name)["EndpointStatus"] == "InService"
+        with pytest.raises(errors.PredictionError, match="answered 422: no seed") as caught:
+            runtime.invoke(EndpointName=name, Body=b"{}", ContentType="application/json")
+        assert not caught.value.retryable
+    finally:
+        boto.delete_endpoint(EndpointName=name)
 
 
 def test_an_endpoint_that_is_not_there_is_no_fault_of_a_model(runtime: RuntimeClient) -> None:
@@ -404,3 +427,51 @@ def test_an_answer_that_breaks_off_is_worth_another_try() -> None:
         broken = RuntimeClient(session.client("sagemaker-runtime", endpoint_url=url, config=one_try))
         with pytest.raises(errors.ServiceFault):
             broken.invoke(EndpointName="e", Body=b"")
+
+
+def test_a_request_that_has_no_form_is_told_without_what_may_be_secret(sagemaker: SageMakerClient) -> None:
+    request = {"Environment": {"HF_TOKEN": 12345678}, "HyperParameters": {"epochs": 4}, "TrainingJobName": 5}
+    with pytest.raises(errors.BadParameter) as error:
+        sagemaker.validate("CreateTrainingJob", request)
+    assert "Environment.HF_TOKEN, value: ***, type: <class 'int'>" in str(error.value)
+    assert "TrainingJobName, value: 5" in str(error.value)
+    assert "12345678" not in str(error.value)
+
+
+def test_credentials_that_have_expired_are_renewed_once_for_each_call(local_sagemaker: LocalSageMaker) -> None:
+    made = []
+
+    def renew() -> Any:
+        made.append(local_sagemaker.client("sagemaker"))
+        return made[-1]
+
+    patient = SageMakerClient(renew(), renew=renew)
+    for _ in range(2):
+        with local_sagemaker.fault("expired", service="sagemaker", action="ListModels", times=1) as fault:
+            assert patient.names("Model", "there-is-none") == []
+            assert fault.rule["hits"] == 1
+    assert len(made) == 3
+    with (
+        local_sagemaker.fault("expired", service="sagemaker", action="ListModels", times=0),
+        pytest.raises(errors.AccessDenied, match="ExpiredToken"),
+    ):
+        patient.names("Model", "there-is-none")
+
+
+def test_a_look_bears_what_time_mends_until_its_deadline(local_sagemaker: LocalSageMaker) -> None:
+    pauses: list[float] = []
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        pauses.append(seconds)
+        now += seconds
+
+    once = local_sagemaker.client("sagemaker", config=Config(retries={"total_max_attempts": 1}))
+    patient = SageMakerClient(once, sleep=sleep)
+    with local_sagemaker.fault("throttle", action="DescribeModel", times=3):
+        assert patient.look("Model", "there-is-none", deadline=100.0, clock=lambda: now) is None
+    assert pauses == [1.0, 2.0, 4.0]
+    with local_sagemaker.fault("throttle", action="DescribeModel", times=0), pytest.raises(errors.Throttled):
+        patient.look("Model", "there-is-none", deadline=100.0, clock=lambda: now)
+    assert now == 100.0

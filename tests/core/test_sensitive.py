@@ -4,19 +4,44 @@ import json
 
 import pytest
 
-from airflow_sm_git.core.sensitive import sensitive_values
+from airflow_sm_git.core.sensitive import hidden, sensitive_values
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "api_key", "WANDB_API_KEY", "db-password", "AWS_SECRET_ACCESS_KEY"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HF_TOKEN", "api_key", "WANDB_API_KEY", "db-password", "AWS_SECRET_ACCESS_KEY", "x-api-key", "private-key"),
+        *("AWS_SESSION_TOKEN", "NOTION_TOKEN", "ADMIN_TOKEN", "min_io_token", "TOKENIZER_API_KEY", "HF-TOKEN"),
+    ],
+)
 def test_a_secret_is_known_by_its_name(name: str) -> None:
     assert sensitive_values({name: "abcdef"}, None, {}) == ["abcdef"]
     assert sensitive_values({name: json.dumps("abcdef")}) == ["abcdef"], "as SageMaker keeps hyperparameters"
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "tokenizer", "num_input_tokens", "epochs", "keystone"])
+@pytest.mark.parametrize(
+    "name",
+    ["max_tokens", "max_new_tokens", "tokenizer_name", "num_input_tokens", "tokens_per_batch", "epochs", "keystone"],
+)
 def test_what_only_sounds_alike_is_shown(name: str) -> None:
     assert sensitive_values({name: "abcdef"}) == []
 
 
 def test_what_is_too_short_or_no_text_hides_nothing() -> None:
     assert sensitive_values({"token": "1234", "secret": 123456, "password": None, "api_key": "123456"}) == ["123456"]
+
+
+def test_a_secret_is_found_however_deep_it_lies() -> None:
+    overrides = {"CreateModel": {"PrimaryContainer": {"Environment": {"HF_TOKEN": "hf_abc", "MODE": "fast!"}}}}
+    variants = [{"variant_name": "first", "environment": {"API_KEY": "key_abc"}}, {"variant_name": "second"}]
+    assert sensitive_values(overrides, variants) == ["hf_abc", "key_abc"]
+    assert sensitive_values(json.dumps(overrides), json.dumps(variants)) == ["hf_abc", "key_abc"]
+
+
+def test_all_that_is_under_a_sensitive_name_is_secret() -> None:
+    given = {"credentials": {"user": "ada_l", "keys": ["first", "second"]}, "GOOGLE_CREDENTIALS": '{"id": "ident"}'}
+    assert sensitive_values(given) == ["ada_l", "first", "second", '{"id": "ident"}', "ident"]
+
+
+def test_of_two_secrets_that_begin_alike_nothing_is_left() -> None:
+    assert hidden("abcdefgh and abcde", ["abcde", "abcdefgh"]) == "*** and ***"

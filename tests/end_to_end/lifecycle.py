@@ -61,6 +61,10 @@ with DAG("execution_timeout", schedule=None):
         train={"execution_timeout": timedelta(seconds=20), "retries": 1},
     )
 
+with DAG("killed_in_worker", schedule=None):
+    # A policy under which the teardown stops no job: what stops it is the task that is killed.
+    chain(hyperparameters=gate("killed_in_worker"), deferrable=False, policy="never", train={"retries": 1})
+
 with DAG("dagrun_timeout", schedule=None, dagrun_timeout=timedelta(seconds=170)):
     made = chain(data=None)
 

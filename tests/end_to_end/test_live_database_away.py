@@ -28,20 +28,21 @@ from airflow.sdk import DAG
 from airflow_sm_git import TrainOperator
 
 with DAG("{DAG_ID}", schedule=None):
-    TrainOperator(
-        task_id="train",
-        package=json.loads(os.environ["SM_GIT_TEST_PACKAGE"]),
-        image_uri="{IMAGE}",
-        role="{ROLE}",
-        hyperparameters={{"wait-for": os.environ["SM_GIT_TEST_GATE"]}},
-        deferrable=True,
-        check_interval=1,
-    )
+    for task_id, deferrable in (("deferred", True), ("in_worker", False)):
+        TrainOperator(
+            task_id=task_id,
+            package=json.loads(os.environ["SM_GIT_TEST_PACKAGE"]),
+            image_uri="{IMAGE}",
+            role="{ROLE}",
+            hyperparameters={{"wait-for": os.environ["SM_GIT_TEST_GATE"]}},
+            deferrable=deferrable,
+            check_interval=1,
+        )
 """
 
 
 @pytest.mark.parametrize("version", ["newest", "3.0.6"])
-def test_a_job_outlives_the_absence_of_the_database(
+def test_jobs_outlive_the_absence_of_the_database(
     local_sagemaker: LocalSageMaker, tmp_path: Path, version: str
 ) -> None:
     gate = tmp_path / "gate"
@@ -52,16 +53,23 @@ def test_a_job_outlives_the_absence_of_the_database(
         **local_sagemaker.env,
         # Without a write-ahead log, whoever locks this database keeps readers out too.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}?timeout={PATIENCE}",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
         "SM_GIT_TEST_GATE": str(gate),
         "SM_GIT_TEST_PACKAGE": json.dumps(steps.package(local_sagemaker)),
     }
     known = {job["TrainingJobName"] for job in steps.jobs_of(local_sagemaker, DAG_ID)}
+
+    def jobs() -> list[str]:
+        made = steps.jobs_of(local_sagemaker, DAG_ID)
+        return [job["TrainingJobStatus"] for job in made if job["TrainingJobName"] not in known]
+
     with live_airflow(tmp_path / "airflow", environment, [file], version) as airflow:
         airflow.wait_for_dags(DAG_ID)
         run = airflow.trigger(DAG_ID)
-        waits = lambda: "Waiting for" in airflow.trigger_log(DAG_ID, run, "train")  # noqa: E731
+        waits = lambda: "Waiting for" in airflow.trigger_log(DAG_ID, run, "deferred")  # noqa: E731
         airflow.eventually(waits, "the triggerer waits")
+        airflow.eventually(lambda: len(jobs()) == 2, "both jobs run")
 
         before = airflow.output.stat().st_size
         _lock(database, AWAY)
@@ -70,16 +78,19 @@ def test_a_job_outlives_the_absence_of_the_database(
         ended = [part for part in PARTS if not airflow.processes(part)]
         for part in ended:
             airflow.start(part)
-        airflow.eventually(lambda: airflow.trigger_log(DAG_ID, run, "train").count("Waiting for") > 1, "it waits again")
+        airflow.eventually(
+            lambda: airflow.trigger_log(DAG_ID, run, "deferred").count("Waiting for") > 1, "it waits again"
+        )
+        time.sleep(PATIENCE)  # the other one's worker has been ended meanwhile, or goes on
+        assert jobs() == ["InProgress", "InProgress"]
         gate.touch()
 
-        assert airflow.ended(DAG_ID, run) == "success", airflow.trigger_log(DAG_ID, run, "train")
+        assert airflow.ended(DAG_ID, run) == "success", airflow.trigger_log(DAG_ID, run, "deferred")
     assert "database is locked" in said
     print(
         f"\nAirflow {version}: its database was away for {AWAY} s; ended and started again: {', '.join(ended) or '-'}"
     )
-    jobs = [job for job in steps.jobs_of(local_sagemaker, DAG_ID) if job["TrainingJobName"] not in known]
-    assert [job["TrainingJobStatus"] for job in jobs] == ["Completed"]
+    assert jobs() == ["Completed", "Completed"], "one for each task"
 
 
 def _lock(database: Path, seconds: float) -> None:

@@ -68,6 +68,7 @@ EXPECTED = {
     "cleared_after": Row(GOOD, tasks(GOOD, GOOD, GOOD, GOOD, GOOD), ["Completed", "Completed"], 0),
     "marked_success": Row(BAD, tasks(GOOD, BAD, UP, GOOD, BAD), ["Stopped"], 0),
     "execution_timeout": Row(BAD, tasks(BAD, UP, UP, GOOD, BAD), ["Stopped", "Stopped"], 0),
+    "killed_in_worker": Row(BAD, tasks(BAD, UP, UP, "skipped", BAD), ["Stopped"], 0),
     "mapped": Row(BAD, {"report": BAD}, ["Completed", "Completed", "Failed", "Failed"], 0),
     "triggerer_killed": Row(GOOD, {"train": GOOD, "deploy": GOOD, "teardown": GOOD, "report": GOOD}, ["Completed"], 0),
 }
@@ -188,6 +189,14 @@ def mark_success(stage: Stage, name: str) -> None:
     stage.airflow.call("PATCH", stage.path(name, "train"), {"new_state": "success", **options})
 
 
+def mark_failed(stage: Stage, name: str) -> None:
+    """While the task waits in its worker."""
+    waits = lambda: stage.live(name) and stage.airflow.states(name, stage.runs[name])["train"] == "running"  # noqa: E731
+    stage.airflow.eventually(lambda: bool(waits()), f"{name}'s train waits in its worker")
+    options = {"include_downstream": False, "include_upstream": False, "include_future": False, "include_past": False}
+    stage.airflow.call("PATCH", stage.path(name, "train"), {"new_state": "failed", **options})
+
+
 def kill_triggerer_and_scheduler(stage: Stage, name: str) -> None:
     """Kill them in the midst of the numbered lines, see what could be read until then, and start others."""
     stage.deferred(name)
@@ -209,6 +218,7 @@ ACTS: dict[str, Callable[[Stage, str], None]] = {
     "run_marked_failed": mark_the_run,
     "cleared_while_running": clear_while_running,
     "cleared_after": clear_after,
+    "killed_in_worker": mark_failed,
     "marked_success": mark_success,
     "triggerer_killed": kill_triggerer_and_scheduler,
 }
@@ -305,6 +315,7 @@ def test_a_cleared_task_goes_on_with_the_job_that_runs(stage: tuple[Stage, dict[
         ("run_marked_failed", ("killed", "teardown")),
         ("marked_success", ("killed", "teardown")),
         ("execution_timeout", ("timeout",)),
+        ("killed_in_worker", ("killed",)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

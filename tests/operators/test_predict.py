@@ -84,8 +84,10 @@ def test_an_answer_goes_where_it_is_wanted(airflow: Runner, server: LocalSageMak
 
 
 def test_an_endpoint_that_is_gone_is_named_with_what_to_clear(airflow: Runner) -> None:
-    run = predict(airflow, endpoint="no-such-endpoint", data="x")
+    asked = len(airflow.sagemaker.requests())
+    run = predict(airflow, endpoint="no-such-endpoint", data="x", retries=2)
     assert run.state == "failed"
+    assert steps.actions(airflow.sagemaker, asked).count("InvokeEndpoint") == 1, "no retry can help"
     assert "There is no endpoint 'no-such-endpoint'" in str(run.errors["predict"])
     assert "clear the deploy task together with this one" in str(run.errors["predict"])
 

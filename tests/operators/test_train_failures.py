@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from airflow_sm_git.operators.train import TrainOperator
 from tests import steps
 from tests.airflow_runner import Run, Runner
 from tests.local.sagemaker_requests import ended, unique
@@ -75,6 +76,69 @@ def test_credentials_that_expire_while_a_job_is_waited_for_are_renewed(airflow: 
     expired = {"kind": "expired", "service": "sagemaker", "action": "DescribeTrainingJob", "skip": 1, "resource": ""}
     run, jobs, hits = trained(airflow, expired, deferrable=deferrable)
     assert (run.state, jobs, hits, run.states) == ("success", ["Completed"], 1, {"train": "success"})
+
+
+@pytest.mark.parametrize("kind", ["throttle", "unavailable"])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_wait_outlasts_what_time_mends(airflow: Runner, kind: str, deferrable: bool) -> None:
+    once = {"retries": {"total_max_attempts": 1}}
+    fault = {"kind": kind, "action": "DescribeTrainingJob", "times": 3}
+    run, jobs, hits = trained(airflow, fault, deferrable=deferrable, retries=0, botocore_config=once)
+    assert (run.state, jobs, hits) == ("success", ["Completed"], 3), run.log
+
+
+def test_a_final_failure_stops_the_job_that_an_earlier_try_has_left(airflow: Runner, tmp_path: Path) -> None:
+    def crash(context: Any, result: Any) -> None:
+        dag.task_dict["train"].role = "no role"  # the DAG is edited
+        raise ConnectionError("the worker is gone")
+
+    waiting = {"wait-for": str(tmp_path / "never")}
+    with airflow.dag() as dag:
+        package = steps.package(airflow.sagemaker)
+        steps.train(package=package, hyperparameters=waiting, wait_for_completion=False, post_execute=crash, retries=2)
+    run = airflow.run(dag)
+    (job,) = steps.jobs_of(airflow.sagemaker, dag.dag_id)
+    assert run.state == "failed"
+    assert "role='no role'" in str(run.errors["train"])
+    assert ended(airflow.sagemaker, job["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
+    assert steps.tags_of(airflow.sagemaker, job["TrainingJobArn"])["stopped-by"] == "failed"
+
+
+class TrainWhereNoTriggerLoads(TrainOperator):
+    """Its trigger's class is not installed where triggers run."""
+
+    def defer(self, *, trigger: Any, **options: Any) -> Any:
+        trigger.serialize = lambda: ("not.installed.Trigger", {})
+        super().defer(trigger=trigger, **options)
+
+
+def test_a_task_waits_by_itself_where_the_triggerer_cannot_load_its_trigger(airflow: Runner, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    with airflow.dag() as dag:
+        package = steps.package(airflow.sagemaker)
+        steps.train(TrainWhereNoTriggerLoads, package=package, hyperparameters={"wait-for": str(flag)}, deferrable=True)
+    run = airflow.create(dag)
+
+    def release() -> None:
+        steps.until(lambda: "The triggerer could not wait, so this task does" in run.log, bool)
+        flag.touch()
+
+    with steps.meanwhile(release):
+        airflow.go_on(run)
+    assert run.state == "success", run.errors
+    assert run.deferrals == ["train"], "it waits in the worker from then on"
+    assert [job["TrainingJobStatus"] for job in steps.jobs_of(airflow.sagemaker, dag.dag_id)] == ["Completed"]
+
+
+def test_a_secret_that_aws_quotes_is_kept_nowhere(airflow: Runner) -> None:
+    with airflow.dag() as dag:
+        secret = {"HF-TOKEN": "hf_very_secret"}  # a hyphen is what SageMaker does not take
+        steps.train(package=steps.package(airflow.sagemaker), environment=secret)
+    run = airflow.run(dag)
+    said = run.xcom("train", "error")
+    assert run.state == "failed"
+    assert "HF-TOKEN=***" in said
+    assert "hf_very_secret" not in said + str(run.errors["train"])
 
 
 def test_a_failure_tells_reason_exit_code_last_lines_page_and_remedy(
