@@ -28,6 +28,8 @@ class DeploySpec:
     """What to serve, on what. Sizes are GiB, durations seconds, and None leaves a field out.
 
     :param model_data: S3 URI of the model.tar.gz to serve; under ``hosting="repack"`` the repacked one.
+    :param model_version: what tells the object at `model_data` from another that is put in its place (its ETag); enters
+        the model's name, not the request. None where that is not known, or the URI tells it.
     :param package: the hosting code, or None for a model that brings its own.
     :param variants: what several production variants serve and on what, each with its own ``variant_name``; of each
         only what belongs to a model or a variant counts. Empty: the one variant that the spec itself describes.
@@ -41,6 +43,7 @@ class DeploySpec:
     region: str
     model_data: str | None
     package: Package | None
+    model_version: str | None = None
     entry_point: str | None = None
     hosting: str = "repack"
     instance_type: str = "ml.m5.large"
@@ -100,7 +103,7 @@ def deploy_requests(
     for variant in variants:
         _check(variant)
         model = deep_merge(pruned(_model(variant)), overrides.get("CreateModel", {}))
-        name = content_name(spec.endpoint_name, model)
+        name = content_name(spec.endpoint_name, [model, variant.model_version] if variant.model_version else model)
         models.setdefault(
             name, _tagged({"ModelName": name, **model}, (model_tags or (lambda _: tags))(variant.package))
         )

@@ -31,7 +31,7 @@ class DeployOperator(AwsOperator):
     endpoint: created or updated, never deleted by a teardown. Doing it again changes nothing.
 
     :param training_job: the `TrainingJob` record of the model; or give `model_data`.
-    :param model_data: S3 URI of a model.tar.gz.
+    :param model_data: S3 URI of a model.tar.gz; another one put in its place is noticed, where its ETag can be read.
     :param package: the `Package` record of the hosting code; None for an image that brings its own.
     :param entry_point: the script that serves, if it is not the package's own entry point.
     :param hosting: ``"repack"`` puts the code into the model archive under ``code/`` (what PyTorch, MXNet, TensorFlow
@@ -65,6 +65,8 @@ class DeployOperator(AwsOperator):
         roll it back. A first deployment has no traffic to shift, so CreateEndpoint does not get it.
     :param config_overrides: laid over the requests last, by API action, such as ``{"CreateEndpointConfig": {…}}``.
     :param wait_for_completion: wait until the endpoint serves the configuration, the end of its rollout included.
+        Without it a standing endpoint's tags go on telling of the code that it served before, and old versions stay:
+        the next deploy that waits settles both.
     :param check_interval: how often to look.
     :param wait_timeout: how long to wait in all, deferred time included.
     :param deferrable: wait in the triggerer; None for Airflow's ``[operators] default_deferrable``.
@@ -178,6 +180,7 @@ class DeployOperator(AwsOperator):
         self.check_interval = check_interval
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
+        self._killed = False
 
     def secrets(self) -> list[str]:
         """What containers are given in secret."""
@@ -201,6 +204,10 @@ class DeployOperator(AwsOperator):
             asked = Asked(**memo["asked"]) if memo["asked"] else None
             return self._deploy(context, datetime.fromisoformat(memo["deadline"]), asked)
 
+    def on_kill(self) -> None:
+        """Make nothing more; what is there is left to the teardown, because it may not be deletable yet."""
+        self._killed = True
+
     def _deploy(self, context: Context, deadline: datetime, asked: Asked | None) -> Endpoint:
         """Step on until the endpoint serves; every step can be taken again after a crash.
 
@@ -212,7 +219,8 @@ class DeployOperator(AwsOperator):
         requests = self._requests(context, client.region)
         name = requests.endpoint["EndpointName"]
         EndpointLink.persist(context, client.region, name)
-        deployment = Deployment(client, requests, log=self.log.info, log_end=partial(self._log_end, name))
+        said: dict[str, Any] = {"log": self.log.info, "log_end": partial(self._log_end, name)}
+        deployment = Deployment(client, requests, killed=lambda: self._killed, **said)
         wait = partial(self._await, context, client, name, deadline)
         endpoint, serves = deployment.settle(asked, wait=wait, to_the_end=self.wait_for_completion)
         if serves:
@@ -242,18 +250,20 @@ class DeployOperator(AwsOperator):
                 **self.connection(),
             )
             self.defer(trigger=trigger, method_name="resume")
-        _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
-        if not phase.ended:
-            self._give_up(name, status, deadline)
+        last, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
+        if last and not phase.ended:
+            self._give_up(name, last["EndpointStatus"], deadline)
 
     def _give_up(self, name: str, status: str, deadline: datetime) -> NoReturn:
-        what = f"Endpoint {name!r} was still {status} at {iso(deadline)}; nothing has been deleted."
+        still = f"Endpoint {name!r} was still {status} at {iso(deadline)}"
+        if status == "Deleting":
+            raise errors.DeployTimedOut(f"{still}.", "Raise wait_timeout, or try again when it is gone.")
         if self._owned:
             after = f"a teardown with policy='always' deletes it, or airflow-sm-git sweep --delete --endpoint {name}."
         else:
             after = "delete it yourself: no teardown and no sweep takes a standing endpoint."
         remedy = f"Raise wait_timeout, or try again to go on waiting; if it is not wanted, {after}"
-        raise errors.DeployTimedOut(what + self._log_end(name), remedy)
+        raise errors.DeployTimedOut(f"{still}; it is left as it is.{self._log_end(name)}", remedy)
 
     def _log_end(self, name: str, reason: str = "") -> str:
         from airflow_sm_git.clients.endpoint_log import log_end
@@ -279,7 +289,9 @@ class DeployOperator(AwsOperator):
 
     @property
     def _owned(self) -> bool:
-        return not self.endpoint_name
+        from airflow_sm_git.operators.specs import named
+
+        return named(self.endpoint_name) is None
 
     def _record(self, client: SageMakerClient, requests: DeployRequests, endpoint: dict[str, Any]) -> Endpoint:
         tags = {tag["Key"]: tag["Value"] for tag in requests.endpoint["Tags"]}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_sm_git.core.deployment import DeploySpec
-from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.errors import BadParameter, SmGitError
 from airflow_sm_git.core.names import check_name, endpoint_name
 from airflow_sm_git.core.records import Package, TrainingJob, load
 from airflow_sm_git.core.training import TrainSpec
@@ -35,6 +36,7 @@ _DEPLOY_DURATIONS = ("model_data_download_timeout", "container_startup_health_ch
 _DEPLOY_NUMBERS = ("initial_instance_count", "volume_size", "model_server_workers", "container_log_level")
 _DEPLOY_FLAGS = ("enable_network_isolation",)
 _DEPLOY_AS_THEY_ARE = ("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key")
+_log = logging.getLogger(__name__)
 VARIANT_PARAMETERS = (
     *("variant_name", "training_job", "model_data", "package", "entry_point", "hosting", "image_uri", "environment"),
     *("instance_type", "initial_instance_count", "initial_weight", "volume_size", "model_server_workers"),
@@ -81,11 +83,13 @@ def deploy_spec(operator: DeployOperator, key: TaskKey, region: str) -> DeploySp
     :param key: names the endpoint, if the operator does not.
     :raises BadParameter: a value that cannot work.
     """
-    name = check_name("endpoint_name", str(operator.endpoint_name)) if operator.endpoint_name else None
+    name = named(operator.endpoint_name)
     overrides = as_mapping("config_overrides", operator.config_overrides)
     variants = as_list("variants", operator.variants)
     alone = DeploySpec(
-        endpoint_name=name or endpoint_name(key, operator.endpoint_name_prefix or None),
+        endpoint_name=check_name("endpoint_name", name)
+        if name
+        else endpoint_name(key, named(operator.endpoint_name_prefix)),
         role=operator.aws().role_arn(operator.role),
         region=region,
         subnets=as_list("subnets", operator.subnets),
@@ -97,6 +101,11 @@ def deploy_spec(operator: DeployOperator, key: TaskKey, region: str) -> DeploySp
         **_served(operator, with_model=not variants),
     )
     return replace(alone, variants=[_variant_spec(operator, alone, each) for each in variants])
+
+
+def named(value: Any) -> str | None:
+    """A name, or None where none is given; a Param that is None comes out of a template as the text "None"."""
+    return None if given(value) in (None, "None") else str(value)
 
 
 def _variant_spec(operator: DeployOperator, alone: DeploySpec, given_variant: Any) -> DeploySpec:
@@ -120,9 +129,12 @@ def _served(operator: Any, *, with_model: bool) -> dict[str, Any]:
     :param operator: has the parameters that the fields come from.
     """
     package = package_of(operator)
+    model_data = _hosted(operator, package) if with_model else None
+    as_it_is = model_data is not None and (package is None or operator.hosting != "repack")
     return {
         "package": package,
-        "model_data": _hosted(operator, package) if with_model else None,
+        "model_data": model_data,
+        "model_version": _etag(operator, str(model_data)) if as_it_is else None,  # a repacked one's URI tells it
         "entry_point": operator.entry_point or None,
         "initial_weight": as_number("initial_weight", operator.initial_weight),
         "environment": as_mapping("environment", operator.environment),
@@ -141,6 +153,20 @@ def _hosted(operator: Any, package: Package | None) -> str | None:
         raise BadParameter("model_data", None, "there is no model to put the code into", remedy)
     store = operator.aws().store(operator.s3_uri_prefix or None)
     return str(store.repack(model_data, package["s3_uri"], package["digest"]))
+
+
+def _etag(operator: Any, uri: str) -> str | None:
+    """What S3 tells an object's content by; None, and a line in the log, where it does not tell."""
+    try:
+        head = operator.aws().store(uri).head(uri)
+        why = "there is no such object"
+    except SmGitError as error:
+        if getattr(error, "retryable", False):
+            raise
+        head, why = None, str(error)
+    if head is None:
+        _log.warning("Whether %s is changed in place will not be noticed: %s", uri, why)
+    return str(head["ETag"]) if head else None
 
 
 def _numbers(operator: Any, durations: Iterable[str], counts: Iterable[str]) -> dict[str, Any]:

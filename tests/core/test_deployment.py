@@ -118,6 +118,7 @@ PLACES: dict[str, tuple[Any, dict[str, Any]]] = {
         [replace(SPEC, variant_name="seven", model_data="s3://bucket/7", initial_weight=0.7)],
         {f"{VARIANT}.VariantName": "seven", f"{VARIANT}.InitialVariantWeight": 0.7},
     ),
+    "model_version": ('"seven"', {}),  # enters the names alone
     "deployment_config": (
         {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "seven"}]}},
         {"update.DeploymentConfig.AutoRollbackConfiguration.Alarms.0.AlarmName": "seven"},
@@ -155,6 +156,7 @@ MODEL_FIELDS = {
     "role",
     "region",
     "model_data",
+    "model_version",
     "package",
     "entry_point",
     "hosting",
@@ -179,6 +181,13 @@ def test_other_content_has_another_name_so_that_what_stands_is_never_changed(nam
     assert before.endpoint_config["EndpointConfigName"] != after.endpoint_config["EndpointConfigName"]
     model_differs = before.model["ModelName"] != after.model["ModelName"]
     assert model_differs == (name in MODEL_FIELDS or name == "endpoint_name")
+
+
+def test_another_version_of_the_model_data_has_another_name_and_the_same_request() -> None:
+    plain, one, two = (requests(replace(SPEC, model_version=version)) for version in (None, '"1"', '"2"'))
+    assert len({made.model["ModelName"] for made in (plain, one, two)}) == 3
+    assert len({made.endpoint_config["EndpointConfigName"] for made in (plain, one, two)}) == 3
+    assert {**one.model, "ModelName": ""} == {**plain.model, "ModelName": ""}
 
 
 def test_the_same_content_has_the_same_names_whoever_runs_it() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +18,12 @@ from typing import Any
 import pytest
 
 from airflow_sm_git import DeployOperator, GitCheckoutOperator, PackageSourceOperator
+from airflow_sm_git.core.errors import DeployTimedOut
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from tests import steps
 from tests.airflow_runner import Run, Runner
 from tests.git_server import Repository
-from tests.local.sagemaker_requests import client, unique, until
+from tests.local.sagemaker_requests import BUCKET, archive, client, put, unique, until
 from tests.snippets import Page
 
 WAITING = [pytest.param(False, id="in the worker"), pytest.param(True, id="deferred")]
@@ -59,9 +63,10 @@ def deploy(airflow: Runner, server: LocalSageMaker) -> Iterator[Deploy]:
             defaults = {"package": steps.package(server), "model_data": steps.model_data(server)}
             steps.deploy(**{**defaults, **options})
         run = airflow.run(dag, conf)
-        prefix = options.get("endpoint_name") or dag.dag_id.replace("_", "-")
-        found = client(server, "sagemaker").list_endpoints(NameContains=prefix)["Endpoints"]
-        names.update(endpoint["EndpointName"] for endpoint in found)
+        prefixes = {dag.dag_id.replace("_", "-"), options.get("endpoint_name", "")}
+        for prefix in (each for each in prefixes if re.fullmatch("[a-zA-Z0-9-]+", each)):
+            found = client(server, "sagemaker").list_endpoints(NameContains=prefix)["Endpoints"]
+            names.update(endpoint["EndpointName"] for endpoint in found)
         return run
 
     yield run_deploy
@@ -294,7 +299,7 @@ def test_an_endpoint_that_is_stuck_is_left_alone_at_the_deadline_and_taken_up_by
         assert run.state == "failed"
         error = str(run.errors["deploy"])
         assert "was still Creating" in error
-        assert "nothing has been deleted" in error
+        assert "it is left as it is" in error
         assert "a teardown with policy='always' deletes it, or airflow-sm-git sweep --delete --endpoint" in error
         assert not [action for action in steps.actions(server, asked) if action.startswith("Delete")]
         airflow.clear(run, "deploy")
@@ -303,6 +308,14 @@ def test_an_endpoint_that_is_stuck_is_left_alone_at_the_deadline_and_taken_up_by
     assert run.state == "success", run.errors
     creations = [each for each in server.requests()[asked:] if each["action"] == "CreateEndpoint"]
     assert [each.get("fault") for each in creations].count(None) == 1, "the other line is the fault's own"
+
+
+def test_of_an_endpoint_that_is_still_being_deleted_it_is_not_said_that_it_is_left(server: LocalSageMaker) -> None:
+    with pytest.raises(
+        DeployTimedOut, match=r"'words' was still Deleting at .*Z\. .*try again when it is gone"
+    ) as caught:
+        steps.deploy(endpoint_name="words")._give_up("words", "Deleting", datetime.now(UTC))
+    assert "left" not in str(caught.value)
 
 
 def test_where_the_triggerer_cannot_wait_the_task_does_and_defers_no_second_time(
@@ -328,6 +341,67 @@ def test_the_tasks_execution_timeout_bounds_the_wait_deferred_too(deploy: Deploy
     with server.fault("stuck", action="CreateEndpoint"):
         run = deploy(deferrable=True, execution_timeout=timedelta(seconds=2))
     assert "was still Creating" in str(run.errors["deploy"])
+
+
+@pytest.mark.parametrize("held_at", ["CreateModel", "CreateEndpointConfig"])
+def test_a_killed_task_makes_nothing_more(
+    airflow: Runner, deploy: Deploy, server: LocalSageMaker, held_at: str
+) -> None:
+    asked = len(server.requests())
+    with server.fault("hold", action=held_at) as held:
+
+        def kill() -> None:
+            until(lambda: held.rule["holding"], bool)
+            os.kill(os.getpid(), signal.SIGTERM)  # what the supervisor sends; the task's process is this one
+            held.release()
+
+        with steps.meanwhile(kill):
+            run = deploy()
+    following = {"CreateModel": "CreateEndpointConfig", "CreateEndpointConfig": "CreateEndpoint"}[held_at]
+    assert f"The task was killed: {following} for endpoint" in str(run.errors["deploy"])
+    done = steps.actions(server, asked)
+    assert held_at in done
+    assert following not in done
+    for model in client(server, "sagemaker").list_models(NameContains=run.dag.dag_id.replace("_", "-"))["Models"]:
+        client(server, "sagemaker").delete_model(ModelName=model["ModelName"])
+
+
+@pytest.mark.parametrize("given", ["{{ none }}", "None", ""])
+def test_a_param_that_is_none_names_no_endpoint(deploy: Deploy, server: LocalSageMaker, given: str) -> None:
+    run = deploy({}, endpoint_name=given or "{{ '' }}", endpoint_name_prefix=given)
+    assert run.state == "success", run.errors
+    record = run.xcom("deploy")
+    assert record["owned"]
+    assert record["endpoint_name"].startswith(f"{run.dag.dag_id.replace('_', '-')}-")
+    assert record["lease_until"] == steps.tags_of(server, record["endpoint_arn"])["lease-until"]
+
+
+def test_a_model_that_is_replaced_in_place_is_deployed_and_an_unchanged_one_is_not(
+    deploy: Deploy, server: LocalSageMaker
+) -> None:
+    name, key = unique("standing"), unique("tests/model")
+    records = []
+    for weights in ("one", "two", "two"):
+        data = put(server, archive({"weights.txt": weights}), key)
+        run = deploy(endpoint_name=name, hosting="s3", model_data=data)
+        assert run.state == "success", run.errors
+        assert ask(server, name)["model"] == weights
+        records.append(run.xcom("deploy"))
+    one, two, again = (record["endpoint_config_name"] for record in records)
+    assert one != two == again
+
+
+def test_a_model_of_which_s3_tells_nothing_is_deployed_all_the_same_and_that_is_said(
+    deploy: Deploy, server: LocalSageMaker
+) -> None:
+    data = steps.model_data(server)
+    with server.fault("denied", service="s3", action="HeadObject", times=0):
+        run = deploy(hosting="s3", model_data=data)
+    assert run.state == "success", run.errors
+    assert run.log.count(f"Whether {data} is changed in place will not be noticed: ") == 1
+    nowhere = f"s3://{BUCKET}/{unique('nothing')}"
+    run = deploy(hosting="s3", model_data=nowhere)
+    assert f"Whether {nowhere} is changed in place will not be noticed: there is no such object" in run.log
 
 
 def test_not_waiting_gives_the_record_of_an_endpoint_that_comes_up(deploy: Deploy, server: LocalSageMaker) -> None:
@@ -414,7 +488,7 @@ def test_the_snippet_of_the_readme_serves_both_models(airflow: Runner, server: L
         ([{"variant_name": "A", "wieght": 1}], "variants='wieght': is no parameter of a variant"),
         ([{"variant_name": "A"}, {"variant_name": "A"}], "variants='A': is the name of two variants"),
         ([{"variant_name": "A", "initial_weight": "much"}], "initial_weight='much': is not a number"),
-        (["A"], "variants='A': is not JSON of a dict"),
+        (["A"], "variants='***': is not JSON of a dict"),
     ],
 )
 def test_a_variant_that_cannot_be_is_named_before_anything_is_made(
