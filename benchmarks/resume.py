@@ -1,8 +1,8 @@
 """From the end of a training job to the start of the next task, under ``airflow standalone``: TrainOperator, deferred,
 beside the Amazon provider's SageMakerTrainingOperator in an Airflow of its own; one run after the other.
 
-What both have in common is Airflow's own part: the scheduler resumes a task, a process for it starts, and then one for
-the next task.
+What is Airflow's own part shows a task that waits for a moment with Airflow's own trigger: the scheduler resumes it, a
+process for it starts, and then one for the next task.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ LINES = 80
 LIMIT = INTERVAL + 1
 DAG = f"""
 import json, os
-from airflow.sdk import DAG
+from datetime import UTC, datetime, timedelta
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk import DAG, BaseOperator
 from airflow.providers.standard.operators.bash import BashOperator
 
 REQUEST = json.loads(os.environ["BENCHMARK_REQUEST"])
@@ -40,6 +42,18 @@ with DAG("theirs", schedule=None):
     from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
     SageMakerTrainingOperator(task_id="train", config=REQUEST, deferrable=False, print_log=False,
         check_interval={INTERVAL}) >> BashOperator(task_id="after", bash_command="true")
+
+class Until(BaseOperator):
+    def execute(self, context):
+        moment = datetime.now(UTC) + timedelta(seconds={LINES / 10})
+        context["ti"].xcom_push(key="moment", value=moment.isoformat())
+        self.defer(trigger=DateTimeTrigger(moment=moment), method_name="resume")
+
+    def resume(self, context, event):
+        pass
+
+with DAG("airflows", schedule=None):
+    Until(task_id="train") >> BashOperator(task_id="after", bash_command="true")
 """
 
 
@@ -61,7 +75,8 @@ def _measure(server: LocalSageMaker, folder: Path, times: int) -> list[Row]:
     file.write_text(DAG)
     environment = {**server.env, "BENCHMARK_REQUEST": json.dumps(request)}
     with live_airflow(folder / "airflow", environment, [file]) as airflow:
-        airflow.wait_for_dags("ours", "theirs")
+        airflow.wait_for_dags("ours", "theirs", "airflows")
+        bare = statistics.median(_bare(airflow) for _ in range(times))
         ours = [_end(airflow, server, "ours") for _ in range(times)]
         theirs = [_end(airflow, server, "theirs") for _ in range(times)]
     peer = "Amazon provider, waiting in a worker"
@@ -71,6 +86,7 @@ def _measure(server: LocalSageMaker, folder: Path, times: int) -> list[Row]:
     return [
         Row(f"{label}, median of {times}", statistics.median(gaps), "s", peer, statistics.median(their_gaps), LIMIT),
         Row("  the longest", max(gaps), "s", peer, max(their_gaps), LIMIT),
+        Row("  of which Airflow's own part, median", bare, "s"),
         Row("  Describes of the job from its end on, the most", max(describes), "", peer, max(their_describes)),
         Row("  lines of its log missing in the task's, the most", max(each.missing for each in ours), "", limit=0),
     ]
@@ -88,6 +104,15 @@ class End:
     gap: float
     describes: int
     missing: int
+
+
+def _bare(airflow: LiveAirflow) -> float:
+    """Seconds from the moment that Airflow's own trigger waits for to the start of the next task."""
+    run = airflow.trigger("airflows")
+    airflow.ended("airflows", run)
+    moment = datetime.fromisoformat(airflow.xcom("airflows", run, "train", "moment"))
+    after = airflow.call("GET", f"dags/airflows/dagRuns/{quote(run)}/taskInstances/after")
+    return (datetime.fromisoformat(after["start_date"]) - moment).total_seconds()
 
 
 def _end(airflow: LiveAirflow, server: LocalSageMaker, dag_id: str) -> End:
