@@ -71,7 +71,7 @@ class SweepOperator(AwsOperator):
             settings.get("namespace"),
             delete=as_bool("delete", self.delete),
             older_than=_age(self.older_than),
-            run_state=_run_state(context["ti"]),
+            run_state=_run_state(context["ti"], self.log),
             wait=seconds("wait_timeout", self.wait_timeout),
             check_interval=seconds("check_interval", self.check_interval),
         )
@@ -105,14 +105,28 @@ def _age(value: Any) -> timedelta | None:
     return None if text in ("", "None") else duration("older_than", text)
 
 
-def _run_state(ti: Any) -> Callable[[str, str], str]:
-    """What asks Airflow for a run. By counts alone: asking for the state of a run that is gone is an error."""
+def _run_state(ti: Any, log: Any) -> Callable[[str, str], str]:
+    """What asks Airflow for a run. By counts alone: asking for the state of a run that is gone is an error.
+
+    Where Airflow does not answer, nothing is said of the run, and the sweep goes on.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
     from airflow_sm_git.core.lease import ALIVE, ENDED, GONE
 
+    said = False
+
     def ask(dag_id: str, run_id: str) -> str:
-        if ti.get_dr_count(dag_id=dag_id, run_ids=[run_id]):
-            return ENDED if ti.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=_OVER) else ALIVE
-        # A DAG without any run may be another Airflow's.
-        return GONE if ti.get_dr_count(dag_id=dag_id) else ""
+        nonlocal said
+        try:
+            if ti.get_dr_count(dag_id=dag_id, run_ids=[run_id]):
+                return ENDED if ti.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=_OVER) else ALIVE
+            # A DAG without any run may be another Airflow's.
+            return GONE if ti.get_dr_count(dag_id=dag_id) else ""
+        except AirflowRuntimeError as error:
+            if not said:
+                log.warning("Airflow does not tell of runs, so jobs are judged by their leases alone: %s", error)
+            said = True
+            return ""
 
     return ask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from airflow_sm_git.core.names import TaskKey
 
 POLICIES = ("on_success", "always", "never")
+LINGER = 15.0
+"""Seconds for which the process of a task that somebody marks may go on: Airflow tells it at the next heartbeat (5 s by
+default, ``[workers] min_heartbeat_interval``), and kills it 5 s later."""
 
 
 class TeardownOperator(AwsOperator):
@@ -29,7 +33,7 @@ class TeardownOperator(AwsOperator):
     Use it as ``teardown.as_teardown(setups=checkout, on_failure_fail_dagrun=True)``: the setup is the checkout, never
     the deploy, because Airflow does not run a teardown whose setup failed. Its scope is the work between the setup
     and itself, at the same map index. What is to be deleted is found by name and tag, not by XCom; what is gone
-    already is success.
+    already is success. Where a deploy or a training was cut off, it first gives its process the time to end.
 
     :param policy: ``"on_success"`` deletes when all work has succeeded, ``"always"`` and ``"never"`` do as they say.
         Keeping means that the task skips itself, after it has said what is kept, until when, and how to remove it.
@@ -59,6 +63,7 @@ class TeardownOperator(AwsOperator):
         self.check_interval = check_interval
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
+        self._linger = LINGER
 
     def run(self, context: Context) -> Teardown:
         """Delete, or keep."""
@@ -70,6 +75,11 @@ class TeardownOperator(AwsOperator):
         self._warn_if_unswept(context)
         # A job that still runs serves nobody, whatever is kept.
         stopped = [] if self.policy == "never" else self._stop_jobs(context)
+        if cut_off := self._cut_off(context):
+            self.log.info("Waiting %g s, because %s may still make something", self._linger, ", ".join(cut_off))
+            time.sleep(self._linger)
+            again = [] if self.policy == "never" else self._stop_jobs(context)
+            stopped = list(dict.fromkeys([*stopped, *again]))
         if self.policy == "never" or (self.policy == "on_success" and failed):
             self._keep(context, failed)
         return self._delete(context, deadline, stopped)
@@ -98,6 +108,18 @@ class TeardownOperator(AwsOperator):
         """The work that did not succeed."""
         found = states(context, between(self), context["ti"].map_index)
         return sorted(name for (name, _), state in found.items() if state not in SUCCEEDED)
+
+    def _cut_off(self, context: Context) -> list[str]:
+        """The deploys and trainings that somebody has marked while they ran, as far as can be told: each that ends by
+        itself leaves its record, or its error."""
+        tasks = {task.task_id: task for task in between(self) if is_kind(task, (DeployOperator, TrainOperator))}
+        pull = context["ti"].xcom_pull
+        return [
+            task_id
+            for (task_id, index), state in states(context, list(tasks.values()), context["ti"].map_index).items()
+            if (state == "failed" or (state == "success" and getattr(tasks[task_id], "do_xcom_push", True)))
+            and all(pull(task_ids=task_id, map_indexes=index, key=key) is None for key in ("return_value", "error"))
+        ]
 
     def _keep(self, context: Context, failed: list[str]) -> None:
         from airflow_sm_git.compat import AirflowSkipException

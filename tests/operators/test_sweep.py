@@ -206,6 +206,32 @@ def sweep_inside(context: Any) -> Any:
     return operator.run(context)
 
 
+class Unanswered:
+    """A task instance that Airflow refuses to count runs for."""
+
+    def get_dr_count(self, **asked: Any) -> int:
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse
+
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500}))
+
+
+def test_where_airflow_does_not_tell_of_a_run_the_sweep_goes_on_by_leases_alone(
+    airflow: Runner, server: LocalSageMaker, namespace: str, flag: Path
+) -> None:
+    dag = training_dag(airflow, server, flag, fail=False)
+    expired = leave(server, namespace, in_an_hour(-1))
+    records = []
+    sweep = SweepOperator(task_id="sweep", delete=True, s3_uri_prefix=PREFIX)
+    dag.task_dict["end"]._pre_execute_hook = lambda _: records.append(sweep.run({"ti": Unanswered()}))
+    run = airflow.run(dag)
+    [record] = records
+    [job] = steps.jobs_of(server, dag.dag_id)
+    title = f"TrainingJob {job['TrainingJobName']}"
+    assert (record["deleted"], record["kept"], record["failed"]) == ([expired], [title], [])
+    assert run.log.count("Airflow does not tell of runs, so jobs are judged by their leases alone") == 1
+
+
 def test_a_job_whose_run_is_gone_from_a_dag_that_has_others_is_stopped_and_any_other_is_not(
     airflow: Runner, server: LocalSageMaker, namespace: str, flag: Path
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import pytest
 from airflow.sdk import task
 
 from airflow_sm_git import SweepOperator, TeardownOperator
+from airflow_sm_git.clients.deploying import Deployment
+from airflow_sm_git.core.names import job_name, make_tags
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from airflow_sm_git.operators.base import task_key
 from tests import steps
 from tests.airflow_runner import Run, Runner
-from tests.local.sagemaker_requests import BUCKET, client, unique
+from tests.local.sagemaker_requests import BUCKET, client, training_job, unique
 
 WAITING = [pytest.param(False, id="in the worker"), pytest.param(True, id="deferred")]
 
@@ -70,6 +75,7 @@ def test_after_success_endpoint_configuration_and_model_are_gone(airflow: Runner
     run = chain.run()
     made = run.xcom("deploy")
     assert run.state == "success", run.errors
+    assert "may still make something" not in run.log
     assert chain.left == []
     assert run.xcom("teardown") == {
         "schema": 1,
@@ -171,6 +177,7 @@ def test_a_deploy_that_failed_is_torn_down_too(airflow: Runner, tmp_path: Path) 
     chain = Chain(airflow, deploy={"environment": {"NEEDS": str(tmp_path / "never")}}, policy="always")
     run = chain.run()
     assert (run.states["deploy"], run.states["teardown"]) == ("failed", "success"), run.errors
+    assert "may still make something" not in run.log, "it has ended by itself"
     assert chain.left == []
 
 
@@ -218,6 +225,87 @@ def test_a_job_that_still_runs_is_stopped(airflow: Runner, server: LocalSageMake
     assert run.xcom("teardown")["deleted"] == [f"TrainingJob {job['TrainingJobName']}"]
     assert steps.tags_of(server, job["TrainingJobArn"])["stopped-by"] == "teardown"
     assert job["TrainingJobStatus"] in ("Stopping", "Stopped")
+
+
+class CutOff:
+    """Lets a task end as one that somebody marks while it runs: without a record or an error of it, and its process
+    makes something when the teardown has begun.
+
+    :param make: given the task's context, what that process makes.
+    :param state: what the task is marked as.
+    """
+
+    def __init__(self, airflow: Runner, dag: Any, task_id: str, make: Callable[[Any], object], state: str) -> None:
+        begun = threading.Event()
+
+        def work_on(context: Any) -> None:
+            begun.wait(60)
+            time.sleep(0.5)  # what looks only once has looked then
+            make(context)
+
+        def cut_off(context: Any) -> None:
+            self.process = threading.Thread(target=work_on, args=[context])
+            self.process.start()
+            raise SystemError("killed")
+
+        def begin(context: Any) -> None:
+            airflow.set_state(dag, task_id, state)
+            begun.set()
+
+        dag.task_dict[task_id]._pre_execute_hook = cut_off
+        dag.task_dict["teardown"]._pre_execute_hook = begin
+        dag.task_dict["teardown"]._linger = 3.0
+
+
+def make_endpoint(context: Any) -> None:
+    """What a deploy makes, without waiting for it."""
+    operator = context["task"]
+    client = operator.aws().sagemaker()
+    requests = operator._requests(context, client.region)
+    deployment = Deployment(client, requests, log=operator.log.info, log_end=lambda reason: "")
+    deployment.settle(None, wait=lambda asked: None, to_the_end=False)
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_what_a_deploy_makes_after_it_was_marked_is_deleted_too(airflow: Runner, state: str) -> None:
+    chain = Chain(airflow, policy="always")
+    cut_off = CutOff(airflow, chain.dag, "deploy", make_endpoint, state)
+    run = chain.run()
+    cut_off.process.join()
+    assert run.states["teardown"] == "success", run.errors
+    assert len(run.xcom("teardown")["deleted"]) == 3
+    assert chain.left == []
+
+
+def test_what_a_deploy_makes_after_it_was_marked_is_named_where_it_is_kept(airflow: Runner, kept: list[str]) -> None:
+    chain = Chain(airflow)
+    cut_off = CutOff(airflow, chain.dag, "deploy", make_endpoint, "failed")
+    run = chain.run()
+    cut_off.process.join()
+    kept += chain.left[:1]
+    assert run.xcom("teardown", "kept")["kept"] == kept != []
+
+
+def test_a_job_that_is_submitted_after_its_task_was_marked_is_stopped(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path
+) -> None:
+    def submit(context: Any) -> None:
+        tags = make_tags(context["task"].ownership(context))
+        request = training_job(server, steps.TRAIN, name=job_name(task_key(context), 1), Tags=tags)
+        request["HyperParameters"] |= {"wait-for": str(tmp_path / "never")}
+        client(server, "sagemaker").create_training_job(**request)
+
+    with airflow.dag() as dag:
+        first = setup()
+        train = steps.train(package=steps.package(server))
+        down = TeardownOperator(task_id="teardown", check_interval=0.05)
+        first >> train >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
+    cut_off = CutOff(airflow, dag, "train", submit, "failed")
+    run = airflow.run(dag)
+    cut_off.process.join()
+    (job,) = steps.jobs_of(server, dag.dag_id)
+    assert job["TrainingJobStatus"] in ("Stopping", "Stopped")
+    assert f"Stopped, because they were still running: TrainingJob {job['TrainingJobName']}" in run.log
 
 
 def test_each_index_of_a_mapped_chain_tears_down_its_own(
