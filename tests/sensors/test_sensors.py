@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +126,7 @@ def test_what_does_not_exist_is_named(airflow: Runner, deferrable: bool) -> None
 
 
 def released_by_looks(server: LocalSageMaker, flag: Path, looks: int = 4) -> Any:
-    """Makes the flag after so many looks at training jobs; a triggerer does not take them so soon one after the other."""
+    """Makes the flag after so many looks at training jobs, which a triggerer does not take in quick succession."""
     asked = len(server.requests())
 
     def wait() -> None:
@@ -170,20 +169,23 @@ def test_where_the_trigger_cannot_be_loaded_the_sensor_waits(
 
 
 class Resumed(TrainingJobSensor):
-    """Resumed after the trigger could not wait; its deadline is a second ahead, whatever its timeout."""
+    """Resumed after the trigger could not wait, when its deadline is over, whatever its timeout."""
 
     def execute(self, context: Any) -> Any:
-        deadline = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
-        return self.resume(context, {"phase": "running", "error": "Down.", "memo": {"deadline": deadline}})
+        return self.resume(
+            context, {"phase": "running", "error": "Down.", "memo": {"deadline": "2026-01-01T00:00:00Z"}}
+        )
 
 
 def test_a_sensor_that_waits_for_its_trigger_gives_up_when_the_trigger_would_have(
     airflow: Runner, server: LocalSageMaker, tmp_path: Path
 ) -> None:
-    name = steps.submit(server, wait_for=tmp_path / "flag")
-    run = sense(airflow, Resumed, training_job=name, timeout=1000)
+    name, asked = steps.submit(server, wait_for=tmp_path / "flag"), len(server.requests())
+    run = sense(airflow, Resumed, training_job=name)
+    looks = steps.actions(server, asked).count("DescribeTrainingJob")
     (tmp_path / "flag").touch()
     assert type(run.errors["sensor"]).__name__ == "AirflowSensorTimeout"
+    assert looks == 1
     ended(server, name)
 
 
