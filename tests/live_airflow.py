@@ -48,10 +48,10 @@ class LiveAirflow:
     _token: str = ""
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def trigger_log(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """What the triggerer wrote into its own log of a task."""
+    def log_files(self, dag_id: str, run_id: str, task_id: str, files: str = "*.trigger.*.log") -> str:
+        """What the triggerer, or others, wrote into files of their own as the log of a task."""
         folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
-        return "".join(file.read_text() for file in sorted(folder.glob("*.trigger.*.log")))
+        return "".join(file.read_text() for file in sorted(folder.glob(files)))
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One request to the REST API, again as long as it finds SQLite's database locked.
