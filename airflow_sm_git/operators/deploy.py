@@ -60,7 +60,8 @@ class DeployOperator(AwsOperator):
     :param subnets, security_group_ids: the VPC.
     :param tags: further tags, as a dict.
     :param s3_uri_prefix: where repacked models go; None for the setting.
-    :param keep_versions: standing endpoints: how many configurations and models to keep, the live one included.
+    :param keep_versions: standing endpoints: how many configurations and models to keep, the live one included. Those
+        that have not served, as far as is known, stay for a day besides.
     :param deployment_config: UpdateEndpoint's ``DeploymentConfig``: how an update shifts the traffic, and which alarms
         roll it back. A first deployment has no traffic to shift, so CreateEndpoint does not get it.
     :param config_overrides: laid over the requests last, by API action, such as ``{"CreateEndpointConfig": {…}}``.

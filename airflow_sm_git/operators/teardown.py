@@ -113,12 +113,14 @@ class TeardownOperator(AwsOperator):
         """The deploys and trainings that somebody has marked while they ran, as far as can be told: each that ends by
         itself leaves its record, or its error."""
         tasks = {task.task_id: task for task in between(self) if is_kind(task, (DeployOperator, TrainOperator))}
+        keys = {"failed": ("error", "return_value"), "success": ("return_value",)}  # what is likely first
         pull = context["ti"].xcom_pull
         return [
             task_id
             for (task_id, index), state in states(context, list(tasks.values()), context["ti"].map_index).items()
-            if (state == "failed" or (state == "success" and getattr(tasks[task_id], "do_xcom_push", True)))
-            and all(pull(task_ids=task_id, map_indexes=index, key=key) is None for key in ("return_value", "error"))
+            if state in keys
+            and (state == "failed" or getattr(tasks[task_id], "do_xcom_push", True))
+            and all(pull(task_ids=task_id, map_indexes=index, key=key) is None for key in keys[state])
         ]
 
     def _keep(self, context: Context, failed: list[str]) -> None:

@@ -240,7 +240,7 @@ class CutOff:
 
         def work_on(context: Any) -> None:
             begun.wait(60)
-            time.sleep(0.5)  # what looks only once has looked then
+            time.sleep(1)  # what looks only once has looked then
             make(context)
 
         def cut_off(context: Any) -> None:
