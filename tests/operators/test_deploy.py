@@ -380,9 +380,10 @@ def test_a_model_that_is_replaced_in_place_is_deployed_and_an_unchanged_one_is_n
     deploy: Deploy, server: LocalSageMaker
 ) -> None:
     name, key = unique("standing"), unique("tests/model")
+    bodies = {weights: archive({"weights.txt": weights}) for weights in ("one", "two")}  # each with its time in it
     records = []
     for weights in ("one", "two", "two"):
-        data = put(server, archive({"weights.txt": weights}), key)
+        data = put(server, bodies[weights], key)
         run = deploy(endpoint_name=name, hosting="s3", model_data=data)
         assert run.state == "success", run.errors
         assert ask(server, name)["model"] == weights
