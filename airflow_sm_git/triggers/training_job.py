@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_sm_git import task_state
 from airflow_sm_git.clients.threads import READING, in_thread, to_the_end
 from airflow_sm_git.core.errors import SmGitError
 from airflow_sm_git.core.sensitive import sensitive_values
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 LEAST_SECONDS = 1.0  # between two looks at one job's log
 STOP_SECONDS = 60.0  # for Airflow's answer, whose database may be busy, and for the stop
-_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "deleted"})
 
 
 class TrainingJobTrigger(StatusTrigger):
@@ -134,7 +134,7 @@ class TrainingJobTrigger(StatusTrigger):
         except Exception as error:  # whatever it is: without an answer nothing is stopped
             self.log.warning("Airflow does not say what became of the task, so %s runs on: %r", self.name, error)
             return
-        if state not in _OVER:
+        if state not in task_state.OVER:
             self._answered = True
             self.log.info("The wait for %s has ended, the task is %s: the job runs on", self.name, state)
             return
@@ -166,14 +166,7 @@ class TrainingJobTrigger(StatusTrigger):
         ti = self.task_instance
         if ti is None:
             return "deleted"
-        # What RuntimeTaskInstance.get_task_states asks, but from the event loop: a triggerer whose loop waits for a
-        # thread that waits for its loop would not answer.
+        # From the event loop: a triggerer whose loop waits for a thread that waits for its loop would not answer.
         from airflow.sdk.execution_time import task_runner
-        from airflow.sdk.execution_time.comms import GetTaskStates
 
-        question = GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
-        answer: Any = await task_runner.SUPERVISOR_COMMS.asend(question)
-        name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        states = answer.task_states.get(ti.run_id, {})
-        state = states.get(name)
-        return "deleted" if name not in states else None if state is None else str(getattr(state, "value", state))
+        return task_state.state_in(await task_runner.SUPERVISOR_COMMS.asend(task_state.question(ti)), ti)
