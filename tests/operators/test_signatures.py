@@ -95,7 +95,7 @@ TRAIN_ELSEWHERE = {
     "wait_timeout": TRAINING + "test_a_job_that_outlasts_the_wait_is_stopped_and_the_error_says_so",
     "print_log": TRAINING + "test_the_log_is_printed_only_if_wanted_but_a_failure_quotes_its_end",
     "deferrable": TRAINING + "test_a_job_runs_the_package_and_its_record_tells_what_came_of_it",
-    "cancel_on_kill": TRAINING + "test_killing_the_task_stops_its_job_unless_told_otherwise",
+    "cancel_on_kill": TRAINING + "test_a_killed_task_stops_its_job_if_the_task_is_over_and_unless_told_otherwise",
 }
 # The same for DeployOperator, in what DescribeModel, DescribeEndpointConfig and DescribeEndpoint say.
 DEPLOY: dict[str, tuple[Any, ...]] = {
