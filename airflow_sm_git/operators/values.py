@@ -14,11 +14,11 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.sensitive import is_sensitive
 
 _FALSE = frozenset({"", "0", "false", "no", "none", "off"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
-# May hold secrets: an error does not show the value.
-SECRETIVE = frozenset({"environment", "hyperparameters", "config_overrides", "variants"})
+SECRETIVE = frozenset({"environment"})  # may hold secrets: an error does not show the value
 
 
 def seconds(parameter: str, value: float | timedelta) -> float:
@@ -87,7 +87,8 @@ def as_mapping(parameter: str, value: Any) -> dict[str, Any]:
 
 
 def _shown(parameter: str, value: Any) -> Any:
-    return "***" if parameter.partition("[")[0] in SECRETIVE else value
+    """What an error may show of a value that could not be read, so nobody knows which part of it is secret."""
+    return "***" if parameter in SECRETIVE or is_sensitive(str(value)) else value
 
 
 def as_text_mapping(parameter: str, value: Any) -> dict[str, str]:

@@ -130,6 +130,13 @@ def test_a_task_waits_by_itself_where_the_triggerer_cannot_load_its_trigger(airf
     assert [job["TrainingJobStatus"] for job in steps.jobs_of(airflow.sagemaker, dag.dag_id)] == ["Completed"]
 
 
+def test_parameters_that_cannot_be_read_are_shown_but_for_secrets(airflow: Runner) -> None:
+    for given, shown in (("{a", "hyperparameters='{a'"), ('{"HF_TOKEN": "hf_secret",', "hyperparameters='***'")):
+        with airflow.dag() as dag:
+            steps.train(package=steps.package(airflow.sagemaker), hyperparameters=given)
+        assert f"{shown}: is not JSON of a dict" in str(airflow.run(dag).errors["train"])
+
+
 def test_a_secret_that_aws_quotes_is_kept_nowhere(airflow: Runner) -> None:
     with airflow.dag() as dag:
         secret = {"HF-TOKEN": "hf_very_secret"}  # a hyphen is what SageMaker does not take
