@@ -113,9 +113,8 @@ def read_on(logs: Any, job_name: str, position: Position, *, whole: bool = False
         lines: list[Line] = []
         for name, place in streams.items():
             found, streams[name] = _stream(logs, name, place, room + 1, whole)
-            lines = sorted([*lines, *found], key=lambda line: line.at)[
-                : room + 1
-            ]  # one more: there is something to cut
+            in_order = sorted([*lines, *found], key=lambda line: line.at)
+            lines = in_order[: room + 1]  # one more, that tells that there is something to cut
     except (ClientError, BotoCoreError) as error:
         raise translate(error, "GetLogEvents", f"{LOG_GROUP}/{job_name}") from error
     after = Position(reads=reads + 1, lines=position["lines"] + len(lines), streams=streams)
