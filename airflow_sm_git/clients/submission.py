@@ -20,7 +20,8 @@ TRIES = 5
 class Order:
     """What is to be trained, and for whom.
 
-    :param generation: a number that changes when the task is cleared, and only then.
+    :param generation: a number that clearing the task changes and trying again does not: Airflow's ``max_tries``. Where
+        `retries` was lowered meanwhile by as many as the task had tries, the clear does not show; a second one does.
     :param prefix: the readable part of the job's name; None for the DAG's id.
     :param tags: values of our own tags, by key without the prefix.
     :param user_tags: the user's tags.
