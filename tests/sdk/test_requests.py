@@ -79,6 +79,7 @@ NOT_COMPARED = {
     "max_pending": "the SDK's estimator has no such argument",
     "initial_weight": "the SDK's deploy has no such argument; it sends 1",
     "variant_name": "the SDK's deploy has no such argument; it sends AllTraffic",
+    "model_version": "it enters no request but the model's name",
     "variants": "the SDK's deploy makes one variant",
     "deployment_config": "the SDK's deploy updates nothing",
 }
