@@ -1,35 +1,20 @@
-"""DAGs that leave a running job: one whose run then ends, one whose run goes on until there is a file."""
+"""DAGs whose job goes on when their run is marked: one for runs that are, one for a run that goes on."""
 
 import os
-import time
-from pathlib import Path
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG
 
 from airflow_sm_git import TrainOperator
 
-GATE = os.environ["SM_GIT_TEST_GATE"]
-
-
-def train():
-    return TrainOperator(
-        task_id="train",
-        package=os.environ["SM_GIT_TEST_PACKAGE"],
-        image_uri="000000000000.dkr.ecr.us-east-1.amazonaws.com/any:1",
-        role="arn:aws:iam::000000000000:role/sm-git-local",
-        hyperparameters={"wait-for": GATE},
-        wait_for_completion=False,
-    )
-
-
-@task
-def wait():
-    while not Path(GATE).exists():
-        time.sleep(0.2)
-
-
-with DAG("leaving", schedule=None):
-    train()
-
-with DAG("going_on", schedule=None):
-    train() >> wait()
+for dag_id in ("leaving", "going_on"):
+    with DAG(dag_id, schedule=None):
+        TrainOperator(
+            task_id="train",
+            package=os.environ["SM_GIT_TEST_PACKAGE"],
+            image_uri="000000000000.dkr.ecr.us-east-1.amazonaws.com/any:1",
+            role="arn:aws:iam::000000000000:role/sm-git-local",
+            hyperparameters={"wait-for": os.environ["SM_GIT_TEST_GATE"]},
+            deferrable=True,
+            cancel_on_kill=False,
+            check_interval=1,
+        )
