@@ -198,7 +198,13 @@ def test_an_interrupted_demo_leaves_nothing_running_and_names_what_lies_there(
     first: str, home: Home, signum: signal.Signals
 ) -> None:
     process = subprocess.Popen(
-        [PROGRAM, "demo"], env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [PROGRAM, "demo"],
+        env=home.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # What a shell starts in the background ignores it, and so does all that comes of that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     printed = ""
