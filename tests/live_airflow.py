@@ -9,11 +9,12 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,9 @@ class LiveAirflow:
     """A running Airflow.
 
     :param home: its ``AIRFLOW_HOME``.
-    :param url: its API server.
+    :param url: its API server for users. Tasks have another: where one server has both, on SQLite, a user's request that
+        waits for the database's lock can keep the task's request that holds it from ending (``log_action`` in Airflow's
+        api_fastapi/logging/decorators.py commits on the event loop), until one of them gives up.
     :param output: file with what all its processes say.
     :param process: the parent of them all.
     :param environment: environment variables of its processes.
@@ -46,6 +49,8 @@ class LiveAirflow:
     environment: Mapping[str, str]
     python: Path
     _token: str = ""
+    _writing: threading.Lock = field(default_factory=threading.Lock)
+    _for_users: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def log_files(self, dag_id: str, run_id: str, task_id: str, files: str = "*.trigger.*.log") -> str:
@@ -63,7 +68,8 @@ class LiveAirflow:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return self._request(method, f"/api/v2/{path}", body)
+                with nullcontext() if method == "GET" else self._writing:  # see `url`
+                    return self._request(method, f"/api/v2/{path}", body)
             except urllib.error.HTTPError as error:
                 text = error.read().decode()
                 # Newer ones hide what their database said.
@@ -131,7 +137,7 @@ class LiveAirflow:
         return self.call("GET", f"{path}?deserialize=false&stringify=false")["value"]
 
     def processes(self, part: str) -> list[psutil.Process]:
-        """This Airflow's processes of a kind, such as ``triggerer``, and their children."""
+        """This Airflow's processes of a kind, such as ``triggerer``, and their children; not the users' API server."""
         titles = (f"airflow {part}", f"airflow {part.replace('-', '_')}")  # both are in use
         found = [
             process
@@ -150,22 +156,33 @@ class LiveAirflow:
 
     def start(self, part: str) -> None:
         """Start another in the place of one that has ended, as whoever supervises Airflow does."""
-        command = [str(self.python), "-m", "airflow", part]
-        if part in ("scheduler", "triggerer"):
-            command.append("--skip-serve-logs")  # the port may still be taken; logs are read from the disk
+        # The port for logs may still be taken; they are read from the disk.
+        options = ["--skip-serve-logs"] if part in ("scheduler", "triggerer") else []
+        self._started.append(self._run(part, *options))
+
+    def serve_users(self) -> None:
+        """Start the API server at `url`."""
+        host, port = self.url.rpartition("/")[2].split(":")
+        self._for_users.append(self._run("api-server", "--apps", "core", "--host", host, "--port", port))
+        self.eventually(lambda: answers(self.url), "an answer of the API server for users")
+
+    def _run(self, part: str, *options: str) -> subprocess.Popen[bytes]:
         with (self.home / f"{part}.log").open("ab") as output:
-            options: dict[str, Any] = {"stdout": output, "stderr": output, "start_new_session": True}
-            self._started.append(subprocess.Popen(command, env=dict(self.environment), **options))
+            command = [str(self.python), "-m", "airflow", part, *options]
+            streams: dict[str, Any] = {"stdout": output, "stderr": output}
+            return subprocess.Popen(command, env=dict(self.environment), start_new_session=True, **streams)
 
     def _is_mine(self, process: psutil.Process) -> bool:
+        """By its parents: some of Airflow's processes write their titles over their environment."""
+        roots = {each.pid for each in (self.process, *self._started)}
         try:
-            return process.environ().get("AIRFLOW_HOME") == str(self.home)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return not roots.isdisjoint({process.pid, *(parent.pid for parent in process.parents())})
+        except psutil.NoSuchProcess:
             return False
 
     def stop(self) -> None:
         """End all processes."""
-        for process in [*self._started, self.process]:
+        for process in [*self._for_users, *self._started, self.process]:
             _end(process)
 
     def command(self, *arguments: str) -> str:
@@ -221,8 +238,8 @@ def live_airflow(
     for file in dags:
         shutil.copy(file, home / "dags")
     database = _database(home / "airflow.db")
-    api, *ports = _free_ports(4)
-    url = f"http://127.0.0.1:{api}"
+    api, *ports = _free_ports(5)
+    internal, url = f"http://127.0.0.1:{api}", f"http://127.0.0.1:{ports[3]}"
     settings = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__API__BASE_URL": url,
@@ -234,7 +251,7 @@ def live_airflow(
         # as happens on a busy machine (scheduler_job_runner.py, process_executor_events); its next try goes on.
         "AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "2",
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "2",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{internal}/execution/",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -267,7 +284,8 @@ def live_airflow(
         )
     airflow = LiveAirflow(home, url, output, process, variables, python)
     try:
-        airflow.eventually(lambda: answers(url), "an answer of the API server", output.read_text)
+        airflow.eventually(lambda: answers(internal), "an answer of the API server", output.read_text)
+        airflow.serve_users()
         yield airflow
     finally:
         airflow.stop()

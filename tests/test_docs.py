@@ -55,8 +55,8 @@ def data(local_sagemaker: LocalSageMaker) -> str:
 
 
 def run_snippet(airflow: Runner, folder: Path, name: str, **replaced: str) -> Run:
-    """Run the DAG of a snippet, as it stands but for where its repository and data are."""
-    text = MOVING.snippets[name]
+    """Run the DAG of a snippet, as it stands but for where its repository and data are, and how often it looks."""
+    text = MOVING.snippets[name].replace("train_deploy_predict(", "train_deploy_predict(check_interval=1,")
     for old, new in ((REPO, replaced.get("repo", REPO)), ("s3://your-bucket/corpus/", replaced.get("data", ""))):
         text = text.replace(old, new)
     path = folder / name
