@@ -33,9 +33,9 @@ class LiveAirflow:
     """A running Airflow.
 
     :param home: its ``AIRFLOW_HOME``.
-    :param url: its API server for users. Tasks have another: where one server has both, on SQLite, a user's request that
-        waits for the database's lock can keep the task's request that holds it from ending (``log_action`` in Airflow's
-        api_fastapi/logging/decorators.py commits on the event loop), until one of them gives up.
+    :param url: its API server for users. Tasks have another: where one serves both, on SQLite, a user's request that
+        waits for the database's lock can keep the task's request that holds it from ending, until one of them gives up
+        (``log_action`` in Airflow's api_fastapi/logging/decorators.py commits on the event loop).
     :param output: file with what all its processes say.
     :param process: the parent of them all.
     :param environment: environment variables of its processes.
