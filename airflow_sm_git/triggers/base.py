@@ -85,8 +85,7 @@ class StatusTrigger(BaseTrigger):
             )
         except SmGitError as trouble:
             error = str(trouble)
-        else:
-            self.log.info("%s %s: %s", self.kind, self.name, phase.value)
+        # Airflow itself logs the event. A line of ours would be written on the event loop, and a thousand ends stop it.
         yield TriggerEvent({"phase": phase.value, "error": error, "memo": await self.told()})
 
     async def told(self) -> dict[str, Any]:
