@@ -6,10 +6,10 @@ Airflow imports every DAG file again and again, and each file pays for what it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_sm_git.core.names import TaskKey
     from airflow_sm_git.core.records import Package
     from airflow_sm_git.hooks.aws import AwsHook
+    from airflow_sm_git.triggers.base import StatusTrigger
 
 
 MAX_ERROR = 4000  # characters of an error that go into XCom
@@ -87,6 +88,8 @@ class Connected:
     region_name: str | None
     verify: bool | str | None
     botocore_config: dict[str, Any] | None
+    defer: Callable[..., NoReturn]
+    log: Any
     _hook: AwsHook | None = None
 
     def aws(self) -> AwsHook:
@@ -106,6 +109,14 @@ class Connected:
             "verify": self.verify,
             "botocore_config": self.botocore_config,
         }
+
+    def wait_in_triggerer(self, trigger: StatusTrigger) -> NoReturn:
+        """Defer until a trigger has told; then Airflow calls ``resume``.
+
+        Said here and not by the trigger: its lines are written on the event loop that all triggers share.
+        """
+        self.log.info("Waiting for %s %s until %s", trigger.kind, trigger.name, trigger.deadline)
+        self.defer(trigger=trigger, method_name="resume")
 
 
 class AwsOperator(Connected, SmGitOperator):

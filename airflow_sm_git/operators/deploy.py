@@ -250,7 +250,7 @@ class DeployOperator(AwsOperator):
                 memo={"deadline": iso(deadline), "asked": asked and asdict(asked), "try": context["ti"].try_number},
                 **self.connection(),
             )
-            self.defer(trigger=trigger, method_name="resume")
+            self.wait_in_triggerer(trigger)
         last, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
         if last and not phase.ended:
             self._give_up(name, last["EndpointStatus"], deadline)

@@ -188,7 +188,7 @@ class TeardownOperator(AwsOperator):
             times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
             memo = {"deadline": iso(deadline), "stopped": stopped, "try": context["ti"].try_number}
             trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())
-            self.defer(trigger=trigger, method_name="resume")
+            self.wait_in_triggerer(trigger)
         _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
         if not phase.ended:
             raise errors.TeardownError(

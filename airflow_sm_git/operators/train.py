@@ -300,7 +300,7 @@ class TrainOperator(AwsOperator):
             has_secrets=bool(self.secrets()),
             **self.connection(),
         )
-        self.defer(trigger=trigger, method_name="resume")
+        self.wait_in_triggerer(trigger)
 
     def _wait(self, client: SageMakerClient, name: str, deadline: datetime) -> tuple[dict[str, Any] | None, Phase]:
         return client.wait(

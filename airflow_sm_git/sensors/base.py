@@ -124,7 +124,7 @@ class StatusSensor(Connected, BaseSensorOperator):
             memo={"deadline": deadline},
             **self.connection(),
         )
-        self.defer(trigger=trigger, method_name="resume")
+        self.wait_in_triggerer(trigger)
 
     def _look(self) -> PokeReturnValue:
         from airflow_sm_git.clients.sagemaker import status_phase

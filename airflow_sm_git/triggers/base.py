@@ -70,8 +70,11 @@ class StatusTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then tell once."""
-        self.log.info("Waiting for %s %s until %s", self.kind, self.name, self.deadline)
+        """Wait, then tell once; the log hears nothing while all goes well.
+
+        Airflow's own lines tell when a wait begins and how it ends; ours are written on the event loop, and those of
+        a thousand waits hold it up.
+        """
         key = (self.kind, repr(sorted(self._connection().items())))
         watcher = shared(key, self._connect)
         phase, error = Phase.RUNNING, None
@@ -85,7 +88,6 @@ class StatusTrigger(BaseTrigger):
             )
         except SmGitError as trouble:
             error = str(trouble)
-        # Airflow itself logs the event. A line of ours would be written on the event loop, and a thousand ends stop it.
         yield TriggerEvent({"phase": phase.value, "error": error, "memo": await self.told()})
 
     async def told(self) -> dict[str, Any]:

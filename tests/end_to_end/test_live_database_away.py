@@ -70,7 +70,7 @@ def test_jobs_outlive_the_absence_of_the_database(
     with live_airflow(tmp_path / "airflow", environment, [file], version) as airflow:
         airflow.wait_for_dags(DAG_ID)
         run = airflow.trigger(DAG_ID)
-        waits = lambda: "Waiting for" in airflow.log_files(DAG_ID, run, "deferred")  # noqa: E731
+        waits = lambda: " starting" in airflow.log_files(DAG_ID, run, "deferred")  # noqa: E731
         airflow.eventually(waits, "the triggerer waits")
         airflow.eventually(lambda: len(jobs()) == 2, "both jobs run")
 
@@ -86,7 +86,7 @@ def test_jobs_outlive_the_absence_of_the_database(
                 airflow.start(part)
             ended.extend(gone)
             here = "Attempt 1: wait for the running job" in airflow.log_files(DAG_ID, run, "in_worker", "*")
-            return here and airflow.log_files(DAG_ID, run, "deferred").count("Waiting for") > 1
+            return here and airflow.log_files(DAG_ID, run, "deferred").count(" starting") > 1
 
         airflow.eventually(waits_again, "both wait again")
         assert jobs() == ["InProgress", "InProgress"]

@@ -140,7 +140,7 @@ class Stage:
         """Wait until a task waits in the triggerer, and the triggerer knows."""
         waits = lambda: self.airflow.states(name, self.runs[name])[task] == "deferred"  # noqa: E731
         self.airflow.eventually(waits, f"{name}'s {task} is deferred")
-        known = lambda: "Waiting for" in self.airflow.log_files(name, self.runs[name], f"chain.{task}")  # noqa: E731
+        known = lambda: " starting" in self.airflow.log_files(name, self.runs[name], f"chain.{task}")  # noqa: E731
         self.airflow.eventually(known, f"the triggerer waits for {name}")
 
     def path(self, name: str, task: str = "") -> str:

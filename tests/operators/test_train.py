@@ -122,6 +122,7 @@ def test_a_retry_waits_for_the_job_that_the_first_try_submitted(
     (job,) = steps.jobs_of(server, dag.dag_id)
     assert run.state == "success", run.errors
     assert run.deferrals == (["train"] if deferrable else [])
+    assert (f"Waiting for TrainingJob {job['TrainingJobName']} until 2" in run.log) == deferrable
     assert run.xcom("train")["attached"] is True
     assert run.xcom("train")["job_name"] == job["TrainingJobName"]
 

@@ -82,6 +82,16 @@ def test_an_endpoint_that_is_in_service_is_told_at_once(server: LocalSageMaker) 
     assert told == [{"phase": "succeeded", "error": None, "memo": {}}]
 
 
+def test_a_wait_that_goes_well_writes_no_line_on_the_event_loop(
+    server: LocalSageMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG", "airflow_sm_git")
+    name = steps.submit(server)
+    ended(server, name)
+    assert events([TrainingJobTrigger(name, **times())])[0]["phase"] == "succeeded"
+    assert name not in caplog.text + capsys.readouterr().out
+
+
 def test_many_triggers_cost_one_listing_for_each_look(server: LocalSageMaker, tmp_path: Path) -> None:
     name = steps.submit(server, wait_for=tmp_path / "flag")
     asked = len(server.requests())
