@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -28,8 +29,8 @@ def is_sensitive(name: str) -> bool:
 def sensitive_values(*given: Any) -> list[str]:
     """The texts that must not be shown.
 
-    :param given: variables or hyperparameters, as deep as they may go: mappings, sequences, or JSON of them, as
-        SageMaker keeps hyperparameters and templates give them.
+    :param given: variables or hyperparameters, as deep as they may go: mappings, sequences, JSON of them, as SageMaker
+        keeps hyperparameters, or Python literals of them, as templates write dicts.
     """
     found: list[str] = []
     for each in given:
@@ -62,9 +63,13 @@ def _collect(value: Any, sensitive: bool, found: list[str]) -> None:
 
 
 def _decoded(value: Any) -> Any:
-    """What a text holds as JSON, if that is more than a number."""
-    if isinstance(value, str):
-        with suppress(ValueError, RecursionError):
+    """What a text holds as JSON or as a Python literal, if that is more than a number."""
+    if not isinstance(value, str):
+        return value
+    inner: Any = value
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        try:
             inner = json.loads(value)
-            return inner if isinstance(inner, str | dict | list) else value
-    return value
+        except ValueError:
+            inner = ast.literal_eval(value.strip())
+    return inner if isinstance(inner, str | dict | list | tuple) else value

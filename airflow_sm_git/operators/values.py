@@ -126,7 +126,7 @@ def read(value: Any) -> Any:
     """The value that a text writes as JSON or as a Python literal; a text that does neither, and no text, stay."""
     if not isinstance(value, str):
         return value
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         return json.loads(value)
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
         return ast.literal_eval(value.strip())

@@ -36,6 +36,7 @@ def test_a_secret_is_found_however_deep_it_lies() -> None:
     variants = [{"variant_name": "first", "environment": {"API_KEY": "key_abc"}}, {"variant_name": "second"}]
     assert sensitive_values(overrides, variants) == ["hf_abc", "key_abc"]
     assert sensitive_values(json.dumps(overrides), json.dumps(variants)) == ["hf_abc", "key_abc"]
+    assert sensitive_values(str(overrides), f" {variants}") == ["hf_abc", "key_abc"], "as Jinja writes a dict"
 
 
 def test_all_that_is_under_a_sensitive_name_is_secret() -> None:
