@@ -76,6 +76,13 @@ def split_s3_uri(parameter: str, value: str) -> tuple[str, str]:
     return match.group(1), match.group(2) or ""
 
 
+def check_s3_object(parameter: str, value: str) -> str:
+    """:raises BadParameter: not an S3 URI with a key."""
+    if not split_s3_uri(parameter, value)[1]:
+        raise BadParameter(parameter, value, "names a bucket and no object", "Write s3://<bucket>/<key>.")
+    return value
+
+
 def check_positive(parameter: str, value: int) -> int:
     """:raises BadParameter: not a whole number above zero."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

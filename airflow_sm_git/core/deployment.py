@@ -97,6 +97,7 @@ def deploy_requests(
     for action, each in overrides.items():
         check_choice("config_overrides", action, _OPERATIONS)
         refuse_names(each, ("ModelName", "EndpointConfigName", "EndpointName"), f"config_overrides[{action!r}]")
+    _check_variant_overrides(overrides.get("CreateEndpointConfig", {}).get("ProductionVariants"))
     variants = _variants(spec)
     models: dict[str, dict[str, Any]] = {}
     live = []
@@ -202,6 +203,13 @@ def _with_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> dic
         else:
             variants.append({**model, **each})
     return {**deep_merge(config, rest), "ProductionVariants": variants}
+
+
+def _check_variant_overrides(given: Any) -> None:
+    is_list = isinstance(given, Sequence) and not isinstance(given, str)
+    if given is not None and not (is_list and all(isinstance(each, Mapping) for each in given)):
+        where = "config_overrides['CreateEndpointConfig']['ProductionVariants']"
+        raise BadParameter(where, given, "is not a list of dicts", "Give a list with a dict for each variant.")
 
 
 def _check(spec: DeploySpec) -> None:

@@ -99,12 +99,17 @@ def content_base(base: str) -> str:
     return f"{mark}-{_readable(base)[len(mark) + 1 - room :].strip('-')}"
 
 
+def is_name(value: object) -> bool:
+    """Whether SageMaker would take a value as a name."""
+    return isinstance(value, str) and len(value) <= MAX_NAME and bool(_NAME.fullmatch(value))
+
+
 def check_name(parameter: str, value: str) -> str:
     """Check a name that a user gives.
 
     :raises BadParameter: SageMaker would not take it.
     """
-    if not isinstance(value, str) or len(value) > MAX_NAME or not _NAME.fullmatch(value):
+    if not is_name(value):
         raise BadParameter(
             parameter, value, "is not a SageMaker name", "Use 1 to 63 letters, digits and inner hyphens, no other sign."
         )

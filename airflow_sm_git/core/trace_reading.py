@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_sm_git.core.checks import check_s3_uri
+from airflow_sm_git.core.checks import check_s3_object
 from airflow_sm_git.core.errors import BadParameter
-from airflow_sm_git.core.names import check_name, tag_value
+from airflow_sm_git.core.names import check_name, is_name, tag_value
 
 ARN_KINDS = {
     "endpoint": "Endpoint",
@@ -54,7 +54,7 @@ def read_target(text: str) -> Target:
     :raises BadParameter: it is none of them, or the ARN of something else.
     """
     if text.startswith("s3://"):
-        return Target(uri=check_s3_uri("target", text))
+        return Target(uri=check_s3_object("target", text))
     if not text.startswith("arn:"):
         return Target(name=check_name("target", text))
     match = _ARN.fullmatch(text)
@@ -160,7 +160,7 @@ def hosting_package(container: Mapping[str, Any]) -> str | None:
 def job_of(uri: str) -> str | None:
     """The name of the training job whose artefact has such a URI; whether it is its artefact, the job tells."""
     match = _JOB.fullmatch(uri)
-    return match.group(1) if match else None
+    return match.group(1) if match and is_name(match.group(1)) else None
 
 
 def digest_in(uri: str) -> str | None:

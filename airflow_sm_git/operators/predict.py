@@ -86,8 +86,9 @@ class PredictOperator(AwsOperator):
         from airflow_sm_git.core.prediction import decode
 
         name = self._endpoint_name()
+        request = self._request(name)
         try:
-            body, answer = self.aws().runtime().invoke(**self._request(name))
+            body, answer = self.aws().runtime().invoke(**request)
         except errors.NotFound as error:
             gone = errors.PredictionError(
                 f"There is no endpoint {name!r}: {error.what}",
@@ -136,7 +137,17 @@ class PredictOperator(AwsOperator):
             raise errors.BadParameter(
                 "data_s3_uri", self.data_s3_uri, "given together with data", "Give one of the two."
             )
-        return encode(b"".join(self.aws().store(self.s3_uri_prefix or None).read(self.data_s3_uri)), self.content_type)
+        return encode(self._read(self.data_s3_uri), self.content_type)
+
+    def _read(self, uri: str) -> bytes:
+        from airflow_sm_git.core.checks import check_s3_object
+
+        store = self.aws().store(check_s3_object("data_s3_uri", uri))  # of its bucket, which need not be ours
+        try:
+            return b"".join(store.read(uri))
+        except errors.NotFound as error:
+            problem = "there is no such object, or no such bucket"
+            raise errors.BadParameter("data_s3_uri", uri, problem, "Put it there, or correct the URI.") from error
 
     def _keep(self, context: Context, body: bytes, content_type: str) -> str | None:
         """Put an answer to S3 if it is asked for, or too large for XCom."""

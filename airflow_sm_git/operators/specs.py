@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from airflow_sm_git.core.checks import check_s3_object
 from airflow_sm_git.core.deployment import DeploySpec
 from airflow_sm_git.core.errors import BadParameter, SmGitError
 from airflow_sm_git.core.names import check_name, endpoint_name
@@ -190,7 +191,8 @@ def _model_data(operator: Any) -> str | None:
     if operator.training_job and operator.model_data:
         raise BadParameter("model_data", operator.model_data, "given together with training_job", "Give one.")
     if not operator.training_job:
-        return str(operator.model_data) if operator.model_data else None
+        uri = named(operator.model_data)
+        return check_s3_object("model_data", uri) if uri else None
     job: TrainingJob = load(TrainingJob, "training_job", operator.training_job)
     if not job["model_data"]:
         problem = f"is {job['status']} and has no model"

@@ -237,6 +237,13 @@ def test_a_users_environment_lies_over_ours() -> None:
         ({"security_group_ids": ["s"]}, "subnets=.*security_group_ids"),
         ({"environment": {"A": "x" * 1025}}, "environment='A': its value has 1025 characters, SageMaker takes 1024"),
         ({"config_overrides": {"CreateModle": {}}}, "config_overrides='CreateModle'.*'CreateModel'"),
+        *(
+            (
+                {"config_overrides": {"CreateEndpointConfig": {"ProductionVariants": variants}}},
+                r"config_overrides\['CreateEndpointConfig'\]\['ProductionVariants'\]=.*is not a list of dicts",
+            )
+            for variants in ({"VariantName": "A"}, '[{"VariantName": "A"}]', ["A"], 1)
+        ),
     ],
 )
 def test_what_sagemaker_would_refuse_is_named_before_anything_is_sent(changes: dict[str, Any], message: str) -> None:

@@ -48,6 +48,8 @@ def test_a_name_and_a_uri_are_told_apart() -> None:
         "a/b",
         "x" * 64,
         "s3://",
+        "s3://bucket",
+        "s3://bucket/",
         "s3:bucket",
         "https://example.com/repository",
         "arn:aws:iam::123456789012:role/a",
@@ -175,6 +177,8 @@ def test_hosting_code_inside_the_archive_is_no_package_of_its_own() -> None:
         ("s3://b/models/abc/model.tar.gz", None),
         ("s3://b/job-1/output/model.tar.gz/more", None),
         ("s3://b/job-1/output/output.tar.gz", None),
+        ("s3://b/no_job/output/model.tar.gz", None),
+        (f"s3://b/{'x' * 64}/output/model.tar.gz", None),
     ],
 )
 def test_an_artefact_is_named_after_its_job(uri: str, name: str | None) -> None:

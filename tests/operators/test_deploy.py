@@ -405,6 +405,12 @@ def test_a_model_of_which_s3_tells_nothing_is_deployed_all_the_same_and_that_is_
     assert f"Whether {nowhere} is changed in place will not be noticed: there is no such object" in run.log
 
 
+@pytest.mark.parametrize("uri", ["/tmp/model.tar.gz", f"s3://{BUCKET}"])
+def test_a_model_that_can_be_none_is_named_by_its_parameter(deploy: Deploy, uri: str) -> None:
+    run = deploy(model_data=uri)
+    assert f"model_data={uri!r}: " in str(run.errors["deploy"])
+
+
 def test_not_waiting_gives_the_record_of_an_endpoint_that_comes_up(deploy: Deploy, server: LocalSageMaker) -> None:
     run = deploy(wait_for_completion=False)
     assert run.state == "success", run.errors

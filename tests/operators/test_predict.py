@@ -65,6 +65,16 @@ def test_data_may_come_from_an_object(airflow: Runner, server: LocalSageMaker, e
     assert "Give one of the two." in str(run.errors["predict"])
 
 
+@pytest.mark.parametrize("uri", [f"s3://{BUCKET}/no/such/object", f"s3://{BUCKET}", "payload.json"])
+def test_an_object_that_is_not_there_is_not_taken_for_an_endpoint_that_is_gone(
+    airflow: Runner, server: LocalSageMaker, echo: str, uri: str
+) -> None:
+    asked = len(server.requests())
+    run = predict(airflow, endpoint=echo, data_s3_uri=uri)
+    assert f"data_s3_uri={uri!r}: " in str(run.errors["predict"])
+    assert "InvokeEndpoint" not in steps.actions(server, asked)
+
+
 def test_a_large_answer_goes_to_s3_and_only_its_address_into_the_xcom(
     airflow: Runner, server: LocalSageMaker, echo: str
 ) -> None:
