@@ -123,16 +123,27 @@ def _kind(code: str, message: str, status: int) -> type[errors.AwsError]:
 class SageMakerClient:
     """SageMaker through one boto3 client.
 
-    :param client: a boto3 ``sagemaker`` client.
-    :param renew: makes another where the credentials of this one have expired.
+    :param client: a boto3 ``sagemaker`` client; None to have `connect` make it when it is first needed.
+    :param connect: makes one; called with True where the credentials of the last one have expired. What it raises, the
+        call raises that needs the client.
     """
 
     def __init__(
-        self, client: Any, *, renew: Callable[[], Any] | None = None, sleep: Callable[[float], None] = time.sleep
+        self,
+        client: Any = None,
+        *,
+        connect: Callable[[bool], Any] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._client = client
-        self._renew = renew
+        self._made = client
+        self._connect = connect
         self._sleep = sleep
+
+    @property
+    def _client(self) -> Any:
+        if self._made is None and self._connect is not None:
+            self._made = self._connect(False)
+        return self._made
 
     @property
     def region(self) -> str:
@@ -149,10 +160,10 @@ class SageMakerClient:
         try:
             return self._send(operation, request)
         except errors.AccessDenied as error:
-            if self._renew is None or not error.code.startswith("ExpiredToken"):
+            if self._connect is None or not error.code.startswith("ExpiredToken"):
                 raise
             _log.info("The credentials have expired: asking the connection for new ones")
-            self._client = self._renew()
+            self._made = self._connect(True)
             return self._send(operation, request)
 
     def _send(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ The Amazon provider's hook does the credentials: assumed roles, web identity, en
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -66,14 +68,31 @@ class AwsHook:
         return _OneSessionHook(self.aws_conn_id, region_name=self.region_name, verify=self.verify, config=config)
 
     def _client(self, service: str) -> Any:
-        return self._hook.client(service)
+        with self._logging_in():
+            return self._hook.client(service)
+
+    @contextmanager
+    def _logging_in(self) -> Iterator[None]:
+        """Let what goes wrong on the way to a client be an error of ours: the provider's hook asks for a role then.
+
+        :raises AwsError: there are no credentials, or no region.
+        """
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            operation = getattr(error, "operation_name", "The login")
+            raise translate(error, operation, f"connection {self.aws_conn_id!r}") from error
 
     def sagemaker(self) -> SageMakerClient:
-        """SageMaker's API. Where the connection's credentials expire, it asks the connection for new ones."""
-        return SageMakerClient(self._client("sagemaker"), renew=self._renewed)
+        """SageMaker's API. Where the connection's credentials expire, it asks the connection for new ones.
 
-    def _renewed(self) -> Any:
-        self.__dict__.pop("_hook", None)  # with the session and all clients of it
+        The connection is first asked at the first call, so that who bears a call that fails bears that as well.
+        """
+        return SageMakerClient(connect=self._sagemaker)
+
+    def _sagemaker(self, anew: bool) -> Any:
+        if anew:
+            self.__dict__.pop("_hook", None)  # with the session and all clients of it
         return self._client("sagemaker")
 
     def runtime(self) -> RuntimeClient:
@@ -110,11 +129,9 @@ class AwsHook:
 
         :raises BadParameter: it has none.
         """
-        try:
+        with self._logging_in():
             found = self._hook.get_session().get_credentials()
             frozen = found.get_frozen_credentials() if found else None
-        except (ClientError, BotoCoreError) as error:
-            raise translate(error, "GetCredentials", f"connection {self.aws_conn_id!r}") from error
         if frozen is None:
             remedy = "Give it credentials, or the worker a role; or a user name and a password by git_conn_id."
             raise BadParameter("aws_conn_id", self.aws_conn_id, "the connection gives no AWS credentials.", remedy)
@@ -122,7 +139,8 @@ class AwsHook:
 
     def region(self) -> str | None:
         """The connection's region."""
-        region = self._hook.get_session().region_name
+        with self._logging_in():
+            region = self._hook.get_session().region_name
         return str(region) if region else None
 
     def role_arn(self, role: str | None) -> str:

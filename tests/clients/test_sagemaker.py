@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -439,23 +440,38 @@ def test_a_request_that_has_no_form_is_told_without_what_may_be_secret(sagemaker
 
 
 def test_credentials_that_have_expired_are_renewed_once_for_each_call(local_sagemaker: LocalSageMaker) -> None:
-    made = []
+    asked: list[bool] = []
 
-    def renew() -> Any:
-        made.append(local_sagemaker.client("sagemaker"))
-        return made[-1]
+    def connect(anew: bool) -> Any:
+        asked.append(anew)
+        return local_sagemaker.client("sagemaker")
 
-    patient = SageMakerClient(renew(), renew=renew)
+    patient = SageMakerClient(connect=connect)
     for _ in range(2):
         with local_sagemaker.fault("expired", service="sagemaker", action="ListModels", times=1) as fault:
             assert patient.names("Model", "there-is-none") == []
             assert fault.rule["hits"] == 1
-    assert len(made) == 3
+    assert asked == [False, True, True]
     with (
         local_sagemaker.fault("expired", service="sagemaker", action="ListModels", times=0),
         pytest.raises(errors.AccessDenied, match="ExpiredToken"),
     ):
         patient.names("Model", "there-is-none")
+
+
+def test_a_look_bears_that_there_is_no_client_yet(local_sagemaker: LocalSageMaker) -> None:
+    outages = 3
+
+    def connect(anew: bool) -> Any:
+        nonlocal outages
+        if outages:
+            outages -= 1
+            raise errors.ServiceFault("AssumeRole got no answer.", operation="AssumeRole")
+        return local_sagemaker.client("sagemaker")
+
+    patient = SageMakerClient(connect=connect, sleep=lambda seconds: None)
+    assert patient.look("Endpoint", "there-is-none", deadline=time.time() + 60) is None
+    assert outages == 0
 
 
 def test_a_look_bears_what_time_mends_until_its_deadline(local_sagemaker: LocalSageMaker) -> None:
