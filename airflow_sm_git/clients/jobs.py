@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from airflow_sm_git.clients.job_log import quoted
 from airflow_sm_git.clients.sagemaker import SageMakerClient
@@ -16,6 +18,7 @@ from airflow_sm_git.core.status import Phase
 
 STOPPED_BY = "stopped-by"
 TELLING = 12  # characters of a log's last line; a shorter one may be in any reason
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +73,25 @@ def stop_job(client: SageMakerClient, name: str, reason: str) -> bool:
         if ended is None or ended["TrainingJobStatus"] == "InProgress":
             raise error
     return True
+
+
+def insist(act: Callable[[], T], tell: Callable[[str, Exception], object], seconds: float) -> T:
+    """Do what must be done, such as to stop a job, again and again while time may mend what it fails of.
+
+    :param tell: is told what comes next, and the error.
+    :param seconds: how long.
+    :raises Exception: the last one.
+    """
+    deadline, pause = time.monotonic() + seconds, 1.0
+    while True:
+        try:
+            return act()
+        except Exception as error:  # whatever it is: it must be done
+            if not getattr(error, "retryable", True) or time.monotonic() + pause >= deadline:
+                raise
+            tell(f"tried again in {pause:g} s", error)
+        time.sleep(pause)
+        pause *= 2
 
 
 def _is_told(lines: list[str], reason: str) -> bool:

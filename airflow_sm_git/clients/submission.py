@@ -36,18 +36,24 @@ class Order:
 
 
 def submit(
-    client: SageMakerClient, order: Order, *, wait: Callable[[str], bool], log: Callable[..., None]
+    client: SageMakerClient,
+    order: Order,
+    *,
+    wait: Callable[[str], bool],
+    log: Callable[..., None],
+    tell: Callable[[str], object] = lambda name: None,
 ) -> tuple[str, bool]:
     """Submit, attach to, take, or replace.
 
     :param wait: waits until the job of a name has ended; whether it has.
     :param log: takes a format and its arguments.
+    :param tell: is told a job's name right before it is submitted: from then on it may be there, whatever comes back.
     :return: the name of the job to wait for, and whether an earlier try had submitted it.
     :raises TrainingStopped: somebody else stopped the job.
     :raises TrainingTimedOut: the job to be replaced did not stop in time.
     :raises ServiceFault: others were faster, time and again.
     """
-    draft = training_request(order.spec, job_name="draft", tags=[])
+    draft = draft_request(client, order.spec)
     identity = short_hash(request_identity(draft, order.spec.package))
     known = None
     for _ in range(TRIES):
@@ -56,6 +62,7 @@ def submit(
         log("Attempt %d: %s", decision.number, decision.action.value)
         if decision.action is Action.SUBMIT:
             name = job_name(order.key, decision.number, order.prefix)
+            tell(name)
             try:
                 _create(client, order, name, identity)
             except errors.NameInUse:
@@ -80,6 +87,16 @@ def submit(
                 f"Training job {name!r}, which is to be replaced, has not stopped.", "Try again."
             )
     raise errors.ServiceFault(f"Others changed the task's training jobs {TRIES} times meanwhile.", "Try again.")
+
+
+def draft_request(client: SageMakerClient, spec: TrainSpec) -> dict[str, Any]:
+    """What is asked for, whatever the job will be called and be tagged with.
+
+    :raises BadParameter: SageMaker has no form for it.
+    """
+    request = training_request(spec, job_name="draft", tags=[])
+    client.validate("CreateTrainingJob", request)
+    return request
 
 
 def _adopt(client: SageMakerClient, name: str, identity: str, generation: int) -> None:

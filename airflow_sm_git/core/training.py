@@ -26,6 +26,7 @@ from airflow_sm_git.core.requests import deep_merge, pruned, refuse_names
 ISOLATED_SUBMIT_DIRECTORY = "/opt/ml/input/data/code/sourcedir.tar.gz"
 ENCODINGS = ("json", "plain")
 INPUT_MODES = ("File", "Pipe", "FastFile")
+DEFAULT_MAX_RUN = 86400  # seconds; SageMaker's own
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class TrainSpec:
     metric_definitions: Sequence[Mapping[str, str]] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     container_log_level: int = 20
-    max_run: int = 86400
+    max_run: int = DEFAULT_MAX_RUN
     max_wait: int | None = None
     max_pending: int | None = None
     max_retry_attempts: int | None = None
@@ -148,7 +149,18 @@ def provenance(package: Package) -> dict[str, str]:
     }
 
 
+def longest(request: Mapping[str, Any]) -> float:
+    """The seconds that SageMaker gives a job in all: to find its instances, and to run, or with spot to run at last.
+
+    :param request: CreateTrainingJob's.
+    """
+    limits = request.get("StoppingCondition", {})
+    running = limits.get("MaxWaitTimeInSeconds") or limits.get("MaxRuntimeInSeconds") or DEFAULT_MAX_RUN
+    return float(running + (limits.get("MaxPendingTimeInSeconds") or 0))
+
+
 def _environment(spec: TrainSpec) -> dict[str, str]:
+    _check_keys("environment", spec.environment)
     ours = provenance(spec.package) if spec.package else {}
     environment = {**ours, **{key: str(value) for key, value in spec.environment.items()}}
     for key, value in environment.items():
@@ -157,7 +169,14 @@ def _environment(spec: TrainSpec) -> dict[str, str]:
     return environment
 
 
+def _check_keys(parameter: str, given: Mapping[Any, Any]) -> None:
+    for key in given:
+        if not isinstance(key, str):
+            raise BadParameter(parameter, key, "is a name that is no text", "Put it into quotes.")
+
+
 def _hyperparameters(spec: TrainSpec, job_name: str) -> dict[str, str]:
+    _check_keys("hyperparameters", spec.hyperparameters)
     encoded = {key: _encode(key, value, spec.encoding) for key, value in spec.hyperparameters.items()}
     if spec.package is not None:
         isolated = spec.enable_network_isolation

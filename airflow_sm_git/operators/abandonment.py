@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_sm_git.core import errors
 
@@ -14,19 +15,23 @@ if TYPE_CHECKING:
 
     from airflow_sm_git.operators.train import TrainOperator
 
+T = TypeVar("T")
+INSIST_SECONDS = 60.0  # for which a job that must be stopped is tried to be
 ANSWER_SECONDS = 2.0  # of the five that Airflow leaves a process between SIGTERM and SIGKILL
 
 
-def stop_if_killed_for_good(operator: TrainOperator, ti: Any, name: str) -> None:
+def stop_if_killed_for_good(operator: TrainOperator, ti: Any) -> None:
     """Stop the job, unless the task is tried again: Airflow ends a task's process also when it has lost touch with its
     own API, when another try has taken over, when the task is cleared, and when the machine is to go down.
 
     :param ti: the task instance; None where Airflow was never asked to run it.
     """
     from airflow_sm_git import task_state
-    from airflow_sm_git.clients.jobs import stop_job
     from airflow_sm_git.compat import AirflowTaskTimeout
 
+    if ti is None or not _may_have_a_job(operator, ti):
+        return
+    name = _name(operator)
     if not isinstance(sys.exc_info()[1], AirflowTaskTimeout):
         try:
             state = task_state.ask(ti, ANSWER_SECONDS)
@@ -37,7 +42,7 @@ def stop_if_killed_for_good(operator: TrainOperator, ti: Any, name: str) -> None
             operator.log.info("The task's process is ended, the task is %s: training job %s runs on", state, name)
             return
     operator.log.info("The task was killed: stopping training job %s", name)
-    stop_job(operator.aws().sagemaker(), name, "killed")
+    _stop(operator, ti, "killed")
 
 
 @contextmanager
@@ -68,19 +73,47 @@ def _is_tried_again(error: Exception, operator: TrainOperator, context: Context)
 
 
 def _stop_what_runs(operator: TrainOperator, context: Context) -> None:
-    """Stop this try's job, or the one that an earlier try has left and this one has not come to."""
-    from airflow_sm_git.clients.jobs import find_attempts, stop_job
-    from airflow_sm_git.operators.base import task_key
-
-    name = operator.job_name
-    if name is None and context["ti"].try_number == 1 and not operator.submitting:
+    ti = context["ti"]
+    if not _may_have_a_job(operator, ti):
         return
     try:
-        client = operator.aws().sagemaker()
-        names = [name] if name else [attempt.name for attempt in find_attempts(client, task_key(context))]
-        stopped = [each for each in names if stop_job(client, each, "failed")]
-    except errors.SmGitError as refusal:
-        operator.log.error("Training job %s may still run: %s", name or "of an earlier try", refusal)
+        stopped = insist_on_stop(operator, lambda: _stop(operator, ti, "failed"))
+    except Exception as error:  # that of the task is the one to be raised
+        _tell(operator, "so stop it in the console, or by airflow-sm-git sweep", error)
     else:
         if stopped:
             operator.log.warning("Nobody will wait for training job %s any more: stopped it", stopped[0])
+
+
+def insist_on_stop(operator: TrainOperator, stop: Callable[[], T]) -> T:
+    """Stop what must not run on, again and again while time may mend what that fails of.
+
+    :raises Exception: the last one.
+    """
+    from airflow_sm_git.clients.jobs import insist
+
+    return insist(stop, partial(_tell, operator), operator.insist_seconds)
+
+
+def _tell(operator: TrainOperator, then: str, error: Exception) -> None:
+    operator.log.error("Training job %s may still run, %s: %s", _name(operator), then, error)
+
+
+def _name(operator: TrainOperator) -> str:
+    return operator.job_name or "of an earlier try"
+
+
+def _may_have_a_job(operator: TrainOperator, ti: Any) -> bool:
+    return bool(operator.job_name) or operator.submitting or ti.try_number > 1
+
+
+def _stop(operator: TrainOperator, ti: Any, reason: str) -> list[str]:
+    """Stop this try's job, or the one that an earlier try has left and this one has not come to; those that ran."""
+    from airflow_sm_git.clients.jobs import find_attempts, stop_job
+    from airflow_sm_git.operators.base import key_of
+
+    client, name = operator.aws().sagemaker(), operator.job_name
+    if name and client.describe("TrainingJob", name) is None:  # it was never submitted: an earlier try's may run
+        name = None
+    names = [name] if name else [attempt.name for attempt in find_attempts(client, key_of(ti))]
+    return [each for each in names if stop_job(client, each, reason)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -181,14 +182,17 @@ class AwsOperator(Connected, SmGitOperator):
 
 def task_key(context: Context, task_id: str | None = None, map_index: int | None = None) -> TaskKey:
     """The key of the task instance that runs, or of another one of its run."""
+    key = key_of(context["ti"])
+    return replace(key, task_id=task_id or key.task_id, map_index=key.map_index if map_index is None else map_index)
+
+
+def key_of(ti: Any) -> TaskKey:
+    """The key of a task instance."""
     from airflow_sm_git import settings
     from airflow_sm_git.core.names import TaskKey
 
-    ti = context["ti"]
-    index = ti.map_index if map_index is None else map_index
-    return TaskKey(
-        settings.get("namespace"), ti.dag_id, ti.run_id, task_id or ti.task_id, -1 if index is None else index
-    )
+    index = -1 if ti.map_index is None else ti.map_index
+    return TaskKey(settings.get("namespace"), ti.dag_id, ti.run_id, ti.task_id, index)
 
 
 def code_tags(package: Package | None) -> dict[str, str | None]:

@@ -15,7 +15,8 @@ from airflow_sm_git.core.records import SCHEMA, Package, TrainingJob
 from airflow_sm_git.core.sensitive import hidden, sensitive_values
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
 from airflow_sm_git.links.sagemaker import TrainingJobLink
-from airflow_sm_git.operators.abandonment import never_abandoned, stop_if_killed_for_good
+from airflow_sm_git.operators import abandonment
+from airflow_sm_git.operators.abandonment import never_abandoned
 from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
 from airflow_sm_git.operators.values import as_text_mapping, seconds
 
@@ -207,6 +208,7 @@ class TrainOperator(AwsOperator):
         self.cancel_on_kill = cancel_on_kill
         self.job_name: str | None = None
         self.submitting = False
+        self.insist_seconds = abandonment.INSIST_SECONDS
         self._ti: Any = None
         self._killed = False
         self._log_position: Position | None = None
@@ -225,10 +227,10 @@ class TrainOperator(AwsOperator):
         with never_abandoned(self, context):
             client = self.aws().sagemaker()
             spec = train_spec(self, client.region)
-            deadline = datetime.now(UTC) + timedelta(seconds=self._patience(spec))
+            deadline = datetime.now(UTC) + timedelta(seconds=self._patience(client, spec))
             self.submitting = True
             name, attached = self._submit(context, client, spec, deadline)
-            self.job_name = name
+            self.job_name, self._log_position = name, None  # that of a job that was replaced is another's
             if self._killed:  # while the job was being submitted
                 self.on_kill()
             TrainingJobLink.persist(context, client.region, name)
@@ -258,15 +260,18 @@ class TrainOperator(AwsOperator):
     def on_kill(self) -> None:
         """Stop the job, if somebody has ended the task; see `operators.abandonment`."""
         self._killed = True
-        if self.cancel_on_kill and self.job_name:
-            stop_if_killed_for_good(self, self._ti, self.job_name)
+        if self.cancel_on_kill:
+            abandonment.stop_if_killed_for_good(self, self._ti)
 
-    def _patience(self, spec: TrainSpec) -> float:
+    def _patience(self, client: SageMakerClient, spec: TrainSpec) -> float:
         """Seconds to wait in all. Airflow counts no deferred time into ``execution_timeout``, so it is done here."""
+        from airflow_sm_git.clients.submission import draft_request
+        from airflow_sm_git.core.training import longest
+
         given = self.execution_timeout.total_seconds() if self.execution_timeout else inf
         if self.wait_timeout not in (None, ""):
             return min(given, seconds("wait_timeout", self.wait_timeout))
-        return min(given, (spec.max_wait or spec.max_run) + (spec.max_pending or 0) + 3600.0)
+        return min(given, longest(draft_request(client, spec)) + 3600.0)
 
     def _submit(
         self, context: Context, client: SageMakerClient, spec: TrainSpec, deadline: datetime
@@ -283,7 +288,11 @@ class TrainOperator(AwsOperator):
             tags={**self.ownership(context, at_least=deadline), **code_tags(spec.package), **detached},
             user_tags=as_text_mapping("tags", self.tags),
         )
-        return submit(client, order, wait=lambda name: self._wait(client, name, deadline)[1].ended, log=self.log.info)
+
+        def wait(name: str) -> bool:
+            return self._wait(client, name, deadline)[1].ended
+
+        return submit(client, order, wait=wait, log=self.log.info, tell=partial(setattr, self, "job_name"))
 
     def _defer(self, context: Context, job: dict[str, Any], deadline: datetime, attached: bool) -> None:
         from airflow_sm_git.triggers.training_job import TrainingJobTrigger
@@ -318,7 +327,7 @@ class TrainOperator(AwsOperator):
 
         job, result = self._wait(client, name, deadline)
         if result is Phase.RUNNING:
-            if stop_job(client, name, "timeout"):
+            if abandonment.insist_on_stop(self, lambda: stop_job(client, name, "timeout")):
                 raise errors.TrainingTimedOut(
                     f"Training job {name!r} had not ended by {iso(deadline)} and was stopped.",
                     "Raise max_run or wait_timeout.",

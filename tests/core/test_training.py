@@ -257,6 +257,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"metric_definitions": [{"Name": "a"}]}, "metric_definitions="),
     ({"environment": {"A": "x" * 513}}, "environment='A': its value has 513"),
     ({"hyperparameters": {"long": "x" * 2500, "short": 1}}, r"hyperparameters=\['long'\]"),
+    ({"hyperparameters": {1: 2}}, "hyperparameters=1: is a name that is no text"),
+    ({"environment": {1: "x"}}, "environment=1: is a name that is no text"),
 ]
 
 

@@ -42,7 +42,7 @@ def test_an_outage_while_a_role_is_assumed_can_be_borne(
 ) -> None:
     one_try = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
     hook = with_role(service_config={"sts": {"endpoint_url": "http://127.0.0.1:9"}}, **one_try)
-    with pytest.raises(errors.ServiceFault, match="connection 'with_role' got no answer: .*127.0.0.1:9") as error:
+    with pytest.raises(errors.ServiceFault, match=r"connection 'with_role' got no answer: .*127\.0\.0\.1:9") as error:
         ask(hook)
     assert error.value.retryable
 
@@ -61,6 +61,6 @@ def test_a_role_that_may_not_be_assumed_is_told_with_the_missing_action(
 def test_a_missing_region_is_told_with_where_to_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", json.dumps({"conn_type": "aws", "login": "a", "password": "b"}))
-    with pytest.raises(errors.AwsError, match="connection 'nowhere'.*region") as error:
+    with pytest.raises(errors.AwsError, match=r"connection 'nowhere'.*region") as error:
         AwsHook("nowhere").sagemaker().describe("Endpoint", "e")
     assert "region" in error.value.remedy

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,7 @@ def test_a_running_job_of_another_request_is_stopped_and_replaced(
     first, second = steps.jobs_of(server, run.dag.dag_id)
     assert (first["TrainingJobStatus"], second["TrainingJobStatus"]) == ("Stopped", "Completed")
     assert steps.tags_of(server, first["TrainingJobArn"])["stopped-by"] == "replaced"
+    assert first["TrainingJobName"] not in json.dumps(train._log_position), "the new job's log is another"
     assert first["TrainingEndTime"] <= second["CreationTime"]
 
 
@@ -373,6 +374,23 @@ def test_an_override_that_the_api_does_not_know_is_refused_before_anything_is_se
     assert "config_overrides" in str(run.errors["train"])
     assert "InstanceTyp" in str(run.errors["train"])
     assert steps.jobs_of(server, run.dag.dag_id) == []
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_run": timedelta(days=5)},
+        {"config_overrides": {"StoppingCondition": {"MaxRuntimeInSeconds": 432000}}},
+        {"config_overrides": {"StoppingCondition": {"MaxPendingTimeInSeconds": 345600}}},
+    ],
+)
+def test_a_job_is_waited_for_as_long_as_it_may_take(
+    airflow: Runner, server: LocalSageMaker, limits: dict[str, Any]
+) -> None:
+    run = run_train(airflow, wait_for_completion=False, wait_timeout=None, **limits)
+    (job,) = steps.jobs_of(server, run.dag.dag_id)
+    until = datetime.fromisoformat(steps.tags_of(server, job["TrainingJobArn"])["lease-until"])
+    assert abs(until - job["CreationTime"] - timedelta(days=5, hours=1)) < timedelta(minutes=5)
 
 
 def test_files_of_the_worker_become_a_channel(airflow: Runner, server: LocalSageMaker, tmp_path: Path) -> None:

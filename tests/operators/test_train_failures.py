@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,73 @@ def test_a_wait_outlasts_what_time_mends(airflow: Runner, kind: str, deferrable:
     fault = {"kind": kind, "action": "DescribeTrainingJob", "times": 3}
     run, jobs, hits = trained(airflow, fault, deferrable=deferrable, retries=0, botocore_config=once)
     assert (run.state, jobs, hits) == ("success", ["Completed"], 3), run.log
+
+
+def stopped(airflow: Runner, run: Run) -> str | None:
+    """Why the run's one job was stopped, as its tags tell."""
+    (job,) = steps.jobs_of(airflow.sagemaker, run.dag.dag_id)
+    assert ended(airflow.sagemaker, job["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
+    return steps.tags_of(airflow.sagemaker, job["TrainingJobArn"]).get("stopped-by")
+
+
+def test_a_timeout_while_the_job_is_being_submitted_stops_it(airflow: Runner, tmp_path: Path) -> None:
+    slow = {"kind": "delay", "action": "CreateTrainingJob", "when": "after", "seconds": 20.0}
+    waiting = {"wait-for": str(tmp_path / "never")}
+    timeout = timedelta(seconds=4)
+    run, _, hits = trained(airflow, slow, hyperparameters=waiting, retries=0, execution_timeout=timeout)
+    assert (run.state, hits) == ("failed", 1), run.log
+    assert stopped(airflow, run) == "killed"
+
+
+def test_a_timeout_before_a_retry_has_come_to_its_job_stops_that(airflow: Runner, tmp_path: Path) -> None:
+    def crash(context: Any, result: Any) -> None:
+        dag.task_dict["train"].execution_timeout = timedelta(seconds=4)
+        rules.append(airflow.sagemaker.fault("delay", action="ListTrainingJobs", seconds=10.0).__enter__())
+        raise ConnectionError("the worker is gone")
+
+    rules: list[Any] = []
+    waiting = {"wait-for": str(tmp_path / "never")}
+    with airflow.dag() as dag:
+        package = steps.package(airflow.sagemaker)
+        steps.train(package=package, hyperparameters=waiting, wait_for_completion=False, post_execute=crash, retries=1)
+    run = airflow.run(dag)
+    assert run.state == "failed"
+    assert rules[0].rule["hits"] == 1
+    assert stopped(airflow, run) == "killed"
+
+
+def test_a_job_whose_submission_got_no_answer_and_that_no_listing_has_is_stopped(
+    airflow: Runner, tmp_path: Path
+) -> None:
+    lost = {"kind": "lose", "action": "CreateTrainingJob"}
+    options = {"retries": 0, "botocore_config": {"retries": {"total_max_attempts": 1}}}
+    with airflow.sagemaker.fault("stale", action="ListTrainingJobs", times=0) as late:
+        run, _, hits = trained(airflow, lost, hyperparameters={"wait-for": str(tmp_path / "never")}, **options)
+        assert (run.state, hits) == ("failed", 1), run.log
+        assert late.rule["hits"] >= 1
+    assert stopped(airflow, run) == "failed"
+
+
+def test_a_job_whose_time_is_up_is_stopped_though_aws_throttles(airflow: Runner, tmp_path: Path) -> None:
+    throttled = {"kind": "throttle", "action": "StopTrainingJob", "times": 2}
+    options = {"retries": 0, "wait_timeout": 1, "botocore_config": {"retries": {"total_max_attempts": 1}}}
+    run, _, hits = trained(airflow, throttled, hyperparameters={"wait-for": str(tmp_path / "never")}, **options)
+    assert (run.state, hits) == ("failed", 2)
+    assert "was stopped" in str(run.errors["train"])
+    assert run.log.count("may still run, tried again in ") == 2
+    assert stopped(airflow, run) == "timeout"
+
+
+def test_a_job_that_cannot_be_stopped_is_named_with_what_to_do(airflow: Runner, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    denied = {"kind": "denied", "action": "StopTrainingJob", "times": 0}
+    options = {"retries": 0, "wait_timeout": 1, "hyperparameters": {"wait-for": str(flag)}}
+    run, (status,), hits = trained(airflow, denied, **options)
+    flag.touch()
+    assert (run.state, status, hits) == ("failed", "InProgress", 2)
+    (job,) = steps.jobs_of(airflow.sagemaker, run.dag.dag_id)
+    assert f"Training job {job['TrainingJobName']} may still run, so stop it in the console, or by" in run.log
+    assert ended(airflow.sagemaker, job["TrainingJobName"])["TrainingJobStatus"] == "Completed"
 
 
 def test_a_final_failure_stops_the_job_that_an_earlier_try_has_left(airflow: Runner, tmp_path: Path) -> None:
