@@ -140,9 +140,10 @@ class AwsOperator(Connected, SmGitOperator):
         botocore_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if hasattr(BaseOperator, "retry_policy"):  # Airflow 3.3
-            kwargs.setdefault("retry_policy", ErrorRetryPolicy())
         super().__init__(**kwargs)
+        # Airflow 3.3 has policies; `default_args` may have brought one, of which the arguments here know nothing.
+        if getattr(self, "retry_policy", self) is None and "retry_policy" not in kwargs:
+            self.retry_policy = ErrorRetryPolicy()
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify

@@ -66,13 +66,19 @@ class StatusSensor(Connected, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, here or deferred."""
+        from airflow_sm_git.compat import AirflowFailException, AirflowSkipException
+
         if not is_deferrable(self.deferrable):
             return super().execute(context)
-        with final_errors(context):
-            found = self._look()
-            if found.is_done:
-                return found.xcom_value
-            self._defer(self._deadline(datetime.now(UTC)))
+        try:
+            found = self.poke(context)
+        except Exception as error:  # as Airflow's sensors do in a worker
+            if self.never_fail or (self.soft_fail and isinstance(error, AirflowFailException)):
+                raise AirflowSkipException(str(error)) from error
+            raise
+        if found.is_done:
+            return found.xcom_value
+        self._defer(self._deadline(datetime.now(UTC)))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a wait; wait here, where the triggerer could not even load the trigger."""
@@ -95,14 +101,15 @@ class StatusSensor(Connected, BaseSensorOperator):
         with final_errors(context):
             if event["error"]:
                 self.log.warning("The triggerer could not wait, so this task does: %s", event["error"])
-            if self._ended(event, deadline) is Phase.RUNNING:
+            phase = self._ended(event, deadline)
+            found = self._look()  # also when time is up: the triggerer may have been away
+            if found.is_done:
+                return found.xcom_value
+            if phase is Phase.RUNNING:
                 from airflow_sm_git.compat import AirflowSensorTimeout
 
                 raise AirflowSensorTimeout(f"{self.kind} {self.target()!r} had not ended within {self.timeout} s.")
-            found = self._look()
-            if not found.is_done:  # it has changed again since
-                self._defer(deadline)
-            return found.xcom_value
+            self._defer(deadline)  # it has changed again since
 
     def _ended(self, event: dict[str, Any], deadline: str) -> Phase:
         """How the wait has ended, or ends here if the trigger could not wait."""

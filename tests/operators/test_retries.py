@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from airflow.models.taskinstance import TaskInstance
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, ExceptionRetryPolicy
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from airflow_sm_git.operators.retries import ErrorRetryPolicy
 from tests import steps
 from tests.airflow_runner import Run, Runner
 
@@ -43,3 +44,13 @@ def test_a_job_without_capacity_is_tried_again_later_unless_the_task_has_a_delay
     assert "OutOfCapacity" in repr(run.errors["train"])
     assert str(ti.state) == "up_for_retry"
     assert least <= (ti.next_retry_datetime() - datetime.now(UTC)).total_seconds() <= most
+
+
+def test_a_policy_of_the_users_own_stays(airflow: Runner) -> None:
+    own = ExceptionRetryPolicy(rules=[])
+    for given in (own, None):
+        with airflow.dag(default_args={"retry_policy": given}):
+            by_default = steps.train(task_id="by_default", package=None)
+            by_name = steps.train(task_id="by_name", package=None, retry_policy=given)
+        assert by_name.retry_policy is given
+        assert by_default.retry_policy is own if given else isinstance(by_default.retry_policy, ErrorRetryPolicy)

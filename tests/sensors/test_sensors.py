@@ -185,8 +185,36 @@ def test_a_sensor_that_waits_for_its_trigger_gives_up_when_the_trigger_would_hav
     looks = steps.actions(server, asked).count("DescribeTrainingJob")
     (tmp_path / "flag").touch()
     assert type(run.errors["sensor"]).__name__ == "AirflowSensorTimeout"
-    assert looks == 1
+    assert looks == 2
     ended(server, name)
+
+
+class TooLate(TrainingJobSensor):
+    """Resumed by a triggerer that was away until the deadline was over."""
+
+    def execute(self, context: Any) -> Any:
+        memo = {"deadline": "2026-01-01T00:00:00Z"}
+        return self.resume(context, {"phase": "running", "error": None, "memo": memo})
+
+
+def test_what_ended_well_while_the_triggerer_was_away_counts_though_time_is_up(
+    airflow: Runner, server: LocalSageMaker
+) -> None:
+    name = steps.submit(server)
+    ended(server, name)
+    assert sense(airflow, TooLate, training_job=name).xcom("sensor") == {"name": name, "status": "Completed"}
+
+
+@pytest.mark.parametrize("deferrable", WAITING)
+@pytest.mark.parametrize(
+    ("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped"), ({"never_fail": True}, "skipped")]
+)
+def test_a_job_that_has_failed_already_skips_a_sensor_that_is_to_fail_softly(
+    airflow: Runner, server: LocalSageMaker, deferrable: bool, options: dict[str, bool], state: str
+) -> None:
+    name = steps.submit(server, fail="1")
+    ended(server, name)
+    assert sense(airflow, training_job=name, deferrable=deferrable, **options).states == {"sensor": state}
 
 
 def test_credentials_that_expire_while_a_sensor_pokes_are_renewed(
