@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,23 +19,33 @@ _NAMES = re.compile(
 _TOKEN = re.compile(r"token", re.IGNORECASE)
 _READ = re.compile(r"(^|[-_])(max|min|num|n)[-_](.*[-_])?tokens$|tokens[-_](per|count)|tokeniz", re.IGNORECASE)
 _SHORTEST = 5  # characters; what is shorter would hide half the log
+_WORD = re.compile(r"true|false|null|none", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 
 
 def is_sensitive(name: str) -> bool:
     """Whether what a variable or hyperparameter of this name holds must not be shown."""
-    return bool(_NAMES.search(name) or (_TOKEN.search(name) and not _READ.search(name)))
+    return _degree(name) > 0
+
+
+def _degree(name: str) -> int:
+    """2 for a name that means a secret, 1 for one that may: a token's number is rather that of a word."""
+    if _NAMES.search(name):
+        return 2
+    return 1 if _TOKEN.search(name) and not _READ.search(name) else 0
 
 
 def sensitive_values(*given: Any) -> list[str]:
-    """The texts that must not be shown.
+    """The texts that must not be shown, in each spelling that a log may have of them.
 
     :param given: variables or hyperparameters, as deep as they may go: mappings, sequences, JSON of them, as SageMaker
         keeps hyperparameters, or Python literals of them, as templates write dicts.
     """
     found: list[str] = []
     for each in given:
-        _collect(each, False, found)
-    return list(dict.fromkeys(text for text in found if len(text) >= _SHORTEST))
+        _collect(each, 0, found)
+    spelt = [spelling for text in found for spelling in _spellings(text)]
+    return list(dict.fromkeys(text for text in spelt if len(text) >= _SHORTEST))
 
 
 def hidden(text: str, secrets: Sequence[str]) -> str:
@@ -45,21 +55,31 @@ def hidden(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
-def _collect(value: Any, sensitive: bool, found: list[str]) -> None:
-    """:param sensitive: it, or what it is in, has a sensitive name."""
+def _spellings(text: str) -> Iterator[str]:
+    """A text as it is, as JSON and Python write it, and line by line, as a log has it."""
+    yield text
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield repr(text)[1:-1]
+    yield from (line.strip() for line in text.splitlines())
+
+
+def _collect(value: Any, degree: int, found: list[str]) -> None:
+    """:param degree: how sensitive its name is, or that of what it is in."""
     inner = _decoded(value)
-    if sensitive and isinstance(value, str) and not isinstance(inner, str):
+    if degree and isinstance(value, str) and not isinstance(inner, str):
         found.append(value)
     if isinstance(inner, Mapping):
         for name, each in inner.items():
-            _collect(each, sensitive or is_sensitive(str(name)), found)
+            _collect(each, max(degree, _degree(str(name))), found)
     elif isinstance(inner, list | tuple):
         for each in inner:
-            _collect(each, sensitive, found)
-    elif sensitive and isinstance(inner, str):
-        found.append(inner)
-    elif sensitive and isinstance(inner, bytes):
-        found.append(inner.decode(errors="replace"))
+            _collect(each, degree, found)
+    elif isinstance(inner, bytes | str | int | float):
+        text = inner.decode(errors="replace") if isinstance(inner, bytes) else str(inner)
+        plain = _WORD.fullmatch(text) or (degree == 1 and _NUMBER.fullmatch(text))
+        if degree and not plain:
+            found.append(text)
 
 
 def _decoded(value: Any) -> Any:
