@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient
-from airflow_sm_git.clients.versions import drop_old_versions, in_use_now, note_that_it_serves, tag_served
+from airflow_sm_git.clients.versions import drop_old_versions, has_served, in_use_now, note_that_it_serves, tag_served
 from airflow_sm_git.core import errors, rollout
 from airflow_sm_git.core.deployment import DeployRequests
 from airflow_sm_git.core.lease import LEASE
@@ -46,7 +46,7 @@ class Deployment:
         self.config = str(requests.endpoint_config["EndpointConfigName"])
         self._tags = read_tags(requests.endpoint["Tags"])
         self._stands = LEASE not in self._tags
-        self._may_be_swept = self._stands
+        self._may_be_swept = True
 
     def settle(
         self, asked: Asked | None, *, wait: Callable[[Asked | None], None], to_the_end: bool = True
@@ -59,6 +59,7 @@ class Deployment:
         :return: DescribeEndpoint's answer, and whether the endpoint serves.
         :raises BadParameter: a request has not the form that the API knows; nothing has been made then.
         :raises DeployFailed: it does not serve, and why; or somebody has killed the task.
+        :raises DeployedOtherwise: it serves what was requested with other weights or fewer instances.
         :raises DeployRolledBack: it serves what it served before.
         :raises DeployOvertaken: somebody else has changed or deleted it.
         """
@@ -74,7 +75,7 @@ class Deployment:
             action = rollout.next_action(endpoint, self.config)
             self._log("Endpoint %s: %s", self.name, action.value)
             if action is EndpointAction.NOTHING and endpoint is not None:
-                self._compare(endpoint, asked)
+                self._compare(endpoint, asked, strictly=to_the_end)
                 return endpoint, True
             if action is EndpointAction.WAIT:
                 asked = asked or rollout.asked_already(endpoint, self.config)
@@ -86,7 +87,7 @@ class Deployment:
         raise errors.DeployFailed(f"Endpoint {self.name!r} did not settle: others keep changing it.", "Deploy again.")
 
     def finish(self, endpoint: dict[str, Any], namespace: str, keep: int | None) -> None:
-        """Tag what is live with what it serves, and drop old versions.
+        """Tag what is live with what it serves, and since when; drop old versions.
 
         :param endpoint: DescribeEndpoint's answer.
         :param namespace: only versions that carry it are dropped.
@@ -94,11 +95,12 @@ class Deployment:
         """
         arn = endpoint["EndpointArn"]
         self._client.call("AddTags", ResourceArn=arn, Tags=self._requests.endpoint["Tags"])
-        if keep is None:
-            return
-        self._untag(arn, [LEASE, *CODE])
+        if keep is not None:
+            self._untag(arn, [LEASE, *CODE])
         if config := self._client.describe("EndpointConfig", self.config):
             tag_served(self._client, config["EndpointConfigArn"], endpoint["LastModifiedTime"])
+        if keep is None:
+            return
         try:
             in_use = {self.config, *in_use_now(self._client, self.name)}
             dropped = drop_old_versions(self._client, self.name, in_use, namespace, keep=keep)
@@ -116,11 +118,16 @@ class Deployment:
             self._client.call("DeleteTags", ResourceArn=arn, TagKeys=stale)
 
     def _keep_from_sweeps(self, endpoint: dict[str, Any]) -> None:
-        """A standing endpoint may have the lease of a time when it was a run's own; none may end during the rollout."""
-        if self._may_be_swept:
-            with suppress(errors.NotFound):  # it has gone since
+        """No lease may end during the rollout: a run's own endpoint may have that of an earlier try, and a standing one
+        that of a time when it was a run's own."""
+        if not self._may_be_swept or endpoint["EndpointStatus"] == "Deleting":
+            return
+        with suppress(errors.NotFound):  # it has gone since
+            if self._stands:
                 self._untag(endpoint["EndpointArn"], [LEASE])
-            self._may_be_swept = False
+            else:
+                self._renew(endpoint["EndpointArn"], self._requests.endpoint["Tags"])
+        self._may_be_swept = False
 
     def _parts(self) -> list[tuple[str, dict[str, Any]]]:
         models = [("Model", request) for request in self._requests.models]
@@ -221,16 +228,21 @@ class Deployment:
         what = f"Endpoint {name!r} was rolled back to {live!r}, which serves on: {reason}{self._log_end(reason)}"
         raise rolled_back(what, rollout.remedy(reason))
 
-    def _compare(self, endpoint: dict[str, Any], asked: Asked | None) -> None:
+    def _compare(self, endpoint: dict[str, Any], asked: Asked | None, *, strictly: bool) -> None:
         """Compare what is live with what was requested.
 
-        Weights and counts that were changed after an earlier deploy were changed on purpose, and stay.
+        Weights and counts that were changed after a deploy had found them right were changed on purpose, and stay.
 
-        :raises DeployFailed: what this try has asked for did not come.
+        :param strictly: an endpoint that nobody has found right yet must be.
+        :raises DeployedOtherwise: what was asked for did not come.
         """
         found = rollout.deviations(endpoint, self._requests.endpoint_config, self._requests.update)
-        if found and asked is None:
-            self._log("Changed since it was deployed, and left so: %s", "; ".join(found))
-        elif found:
+        if found and (asked is not None or (strictly and not has_served(self._client, self.config))):
             what = f"Endpoint {self.name!r} serves {self.config!r}, but not as requested: {'; '.join(found)}."
-            raise errors.DeployFailed(what, "Deploy again; see who changes its weights or instances.")
+            remedy = (
+                "Put that right with UpdateEndpointWeightsAndCapacities and clear the task, or ask for what is there;"
+                " see who changes its weights or instances."
+            )
+            raise errors.DeployedOtherwise(what, remedy)
+        if found:
+            self._log("Changed since it was deployed, and left so: %s", "; ".join(found))

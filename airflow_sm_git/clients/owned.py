@@ -50,7 +50,9 @@ def delete_owned(
     *,
     remedy: str = "Clear the teardown task.",
 ) -> list[str]:
-    """Delete resources, and see that they are gone.
+    """Delete resources, and see that they are gone: endpoints first, then what these have served.
+
+    What an endpoint serves must not be deleted under it (API reference, DeleteEndpointConfig): it stays if that does.
 
     :param check_interval: seconds between two looks at what is being deleted.
     :param deadline: seconds since 1970.
@@ -58,22 +60,32 @@ def delete_owned(
     :return: what was deleted, as ``Kind name``.
     :raises TeardownError: something is still there; the rest has been deleted all the same.
     """
+    endpoints = [owned for owned in found if owned.kind == "Endpoint"]
+    deleted, refused = _delete(client, endpoints)
+    there = [owned for owned in endpoints if not is_gone(client, owned.name, check_interval, deadline)]
+    left = [f"{refused.get(owned.name, '')} Endpoint {owned.name!r} is still there.".strip() for owned in there]
+    parts = sorted((owned for owned in found if owned not in endpoints), key=lambda each: KINDS.index(each.kind))
+    if there and parts:
+        left.append(f"What it serves stays with it: {', '.join(f'{each.kind} {each.name}' for each in parts)}.")
+    elif parts:
+        also, refused = _delete(client, parts)
+        deleted += also
+        left += refused.values()
+    if left:
+        raise errors.TeardownError(f"Not everything could be deleted: {' '.join(left)}", remedy)
+    return deleted
+
+
+def _delete(client: SageMakerClient, found: Sequence[Owned]) -> tuple[list[str], dict[str, str]]:
+    """What was deleted, as ``Kind name``, and by name why others were not."""
     deleted, refused = [], {}
-    for owned in sorted(found, key=lambda each: KINDS.index(each.kind)):
+    for owned in found:
         try:
             if client.delete(owned.kind, owned.name):
                 deleted.append(f"{owned.kind} {owned.name}")
         except errors.AwsError as error:
-            refused[owned.kind, owned.name] = str(error)
-    there = []
-    for owned in found:
-        if owned.kind == "Endpoint" and not is_gone(client, owned.name, check_interval, deadline):
-            there.append(f"Endpoint {owned.name!r} is still there.")
-        elif owned.kind == "Endpoint":
-            refused.pop((owned.kind, owned.name), None)  # it was being deleted already
-    if left := [*refused.values(), *there]:
-        raise errors.TeardownError(f"Not everything could be deleted: {' '.join(left)}", remedy)
-    return deleted
+            refused[owned.name] = str(error)
+    return deleted, refused
 
 
 def is_gone(client: SageMakerClient, name: str, check_interval: float, deadline: float) -> bool:

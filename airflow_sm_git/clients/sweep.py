@@ -16,7 +16,6 @@ from airflow_sm_git.clients.owned import Owned, delete_owned, read_owned
 from airflow_sm_git.clients.s3 import Store
 from airflow_sm_git.clients.sagemaker import SageMakerClient, translate
 from airflow_sm_git.clients.sweep_marker import try_to_mark
-from airflow_sm_git.clients.versions import models_of
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.names import content_base
 from airflow_sm_git.core.status import ENDPOINT_BUSY
@@ -94,17 +93,9 @@ def _ours(client: SageMakerClient, name: str, endpoint: dict[str, Any] | None, n
                 f"Endpoint {name!r} does not carry the namespace {namespace!r}, so it is not touched.",
                 "Give --namespace.",
             )
-    parts = [("Endpoint", name), *_live(client, endpoint), *_content_named(client, name)]
+    parts = [("Endpoint", name), *_content_named(client, name)]
     found = [owned for kind, each in dict.fromkeys(parts) if (owned := read_owned(client, kind, each)) is not None]
     return [owned for owned in found if owned.tags.get("namespace") == namespace]
-
-
-def _live(client: SageMakerClient, endpoint: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """Kind and name of what an endpoint serves, whatever it is called."""
-    name = endpoint["EndpointConfigName"] if endpoint else ""
-    config = client.describe("EndpointConfig", name) if name else None
-    models = models_of(config) if config else ()
-    return [("EndpointConfig", name)] * bool(config) + [("Model", model) for model in models]
 
 
 def _content_named(client: SageMakerClient, endpoint: str) -> list[tuple[str, str]]:

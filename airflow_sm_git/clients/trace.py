@@ -12,7 +12,7 @@ from airflow_sm_git.clients.trace_objects import Objects
 from airflow_sm_git.clients.trace_verify import verify_tree
 from airflow_sm_git.core import errors
 from airflow_sm_git.core import trace_reading as reading
-from airflow_sm_git.core.names import TAG_PREFIX, read_tags
+from airflow_sm_git.core.names import MODEL_ETAG, TAG_PREFIX, read_tags
 from airflow_sm_git.core.trace import Node, Trace
 
 END_OF_NAME = 12
@@ -118,9 +118,9 @@ class Walk:
             node, "EndpointConfig", answer["EndpointConfigName"], lambda found: self._config(found, live)
         )
         models = [each for each in config.walk() if each.kind == "Model"] if config else []
-        for key in ("commit", "digest"):
+        for key in reading.CODE:
             served = {str(model.facts.get(key, "none")) for model in models}
-            if key in tags and served and tags[key] not in served:
+            if key in tags and served and not any(reading.says(tags[key], each) for each in served):
                 node.problems.append(f"its tag says {key} {tags[key]}, but it serves {', '.join(sorted(served))}")
         return node
 
@@ -147,6 +147,7 @@ class Walk:
 
     def _model(self, answer: dict[str, Any]) -> Node:
         node, tags = self._resource("Model", answer, {})
+        node.facts["model_etag"] = tags.get(MODEL_ETAG)
         containers = reading.containers(answer)
         environment = {key: text for each in containers for key, text in each.get("Environment", {}).items()}
         given = {uri for each in containers if (uri := reading.hosting_package(each))}

@@ -36,7 +36,7 @@ class Objects:
         :param claims: what refers to it says: commit, tree, repo. Without a commit, all that have a manifest are shown.
         """
         node = Node("Package", uri)
-        metadata = self._metadata(node, uri)
+        metadata = self._head(node, uri).get("Metadata", {})
         node.facts |= {"digest": metadata.get("digest"), "first_put_for_commit": metadata.get("commit")}
         manifests = reading.manifests_by_commit(self._beside(node, uri))
         if claims.get("commit"):
@@ -62,7 +62,9 @@ class Objects:
         :param with_package: whether to show the package that was put into it.
         """
         node = Node("ModelData", uri)
-        metadata = {} if uri.endswith("/") else self._metadata(node, uri)
+        head = {} if uri.endswith("/") else self._head(node, uri)
+        metadata = head.get("Metadata", {})
+        node.facts["etag"] = head.get("ETag")
         node.facts["package_digest"] = metadata.get("package-digest")
         if "package-digest" not in metadata:
             return node, uri
@@ -101,7 +103,7 @@ class Objects:
             node.problems.append(f"{uri} is no manifest: {error}")
         return {}
 
-    def _metadata(self, node: Node, uri: str) -> dict[str, str]:
+    def _head(self, node: Node, uri: str) -> dict[str, Any]:
         try:
             head = self._store.head(uri)
         except (errors.AccessDenied, errors.BadParameter) as error:
@@ -110,7 +112,7 @@ class Objects:
         if head is None:
             node.problems.append("it is gone: there is no such object")
             return {}
-        return dict(head["Metadata"])
+        return head
 
     def _beside(self, node: Node, uri: str) -> list[str]:
         try:

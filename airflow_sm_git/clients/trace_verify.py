@@ -45,6 +45,8 @@ class _Verifier:
                 self._package(node, parent)
             elif node.kind == "ModelData" and node.facts.get("package_digest"):
                 self._archive(node, parent)
+            elif node.kind == "ModelData" and parent and parent.kind == "Model":
+                _as_deployed(node, parent)
         for child in node.children:
             self.node(child, node)
 
@@ -109,6 +111,15 @@ class _Verifier:
             self._files[uri] = self._stack.enter_context(_downloaded(self._store.read(uri)))
         self._files[uri].seek(0)
         return self._files[uri]
+
+
+def _as_deployed(node: Node, model: Node) -> None:
+    """Hold an archive in whose place another may have been put against what S3 told of it when it was deployed."""
+    expected, found = model.facts.get("model_etag"), node.facts.get("etag")
+    if expected and found:
+        node.checks.append(Check("the ETag of the archive in S3", str(found), title(model), str(expected)))
+    else:
+        node.problems.append("nothing tells whether it is the archive that was deployed")
 
 
 def _held(manifest: dict[str, Any], claims: dict[str, Any], claimant: str) -> Iterator[Check]:

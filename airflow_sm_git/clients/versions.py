@@ -98,6 +98,12 @@ def tag_served(client: SageMakerClient, arn: str, since: datetime) -> None:
     client.call("AddTags", ResourceArn=arn, Tags=make_tags({SERVED: text}))
 
 
+def has_served(client: SageMakerClient, name: str) -> bool:
+    """Whether a configuration was seen to serve what was asked for."""
+    config = client.describe("EndpointConfig", name)
+    return SERVED in ((_tags(client, config["EndpointConfigArn"]) if config else None) or {})
+
+
 def note_that_it_serves(client: SageMakerClient, endpoint: Mapping[str, Any], namespace: str) -> None:
     """Write down that what an endpoint serves has served, if it is ours and nobody did: a deploy that did not wait.
 

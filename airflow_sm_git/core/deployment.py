@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_sm_git.core.checks import check_choice, check_image, check_instance_type, check_positive, check_role_arn
 from airflow_sm_git.core.errors import BadParameter
-from airflow_sm_git.core.names import content_name
+from airflow_sm_git.core.names import MODEL_ETAG, content_name, make_tags
 from airflow_sm_git.core.records import Package
 from airflow_sm_git.core.requests import deep_merge, pruned, refuse_names
 from airflow_sm_git.core.training import provenance
@@ -105,9 +105,8 @@ def deploy_requests(
         _check(variant)
         model = deep_merge(pruned(_model(variant)), overrides.get("CreateModel", {}))
         name = content_name(spec.endpoint_name, [model, variant.model_version] if variant.model_version else model)
-        models.setdefault(
-            name, _tagged({"ModelName": name, **model}, (model_tags or (lambda _: tags))(variant.package))
-        )
+        told = [*(model_tags or (lambda _: tags))(variant.package), *make_tags({MODEL_ETAG: variant.model_version})]
+        models.setdefault(name, _tagged({"ModelName": name, **model}, told))
         live.append(_variant(variant, name))
     drawn = pruned({"ProductionVariants": live, "KmsKeyId": spec.volume_kms_key})
     config = _with_overrides(drawn, overrides.get("CreateEndpointConfig", {}))

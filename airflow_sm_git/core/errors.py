@@ -30,6 +30,7 @@
     │   └── TrainingTimedOut
     ├── DeployError
     │   ├── DeployFailed
+    │   │   ├── DeployedOtherwise     it serves, with other weights or fewer instances than asked for
     │   │   └── DeployOutOfCapacity   worth another try, later
     │   ├── DeployRolledBack          the old configuration serves on
     │   ├── DeployOvertaken           somebody else changed or deleted the endpoint meanwhile
@@ -229,6 +230,12 @@ class DeployFailed(DeployError):
     """The endpoint could not be created or updated."""
 
     retryable = True
+
+
+class DeployedOtherwise(DeployFailed):
+    """It serves the configuration, but with other weights or fewer instances; trying again changes nothing of that."""
+
+    retryable = False
 
 
 class DeployOutOfCapacity(DeployFailed):

@@ -20,7 +20,10 @@ from airflow_sm_git.core.errors import BadParameter
 
 MAX_NAME = 63
 MAX_TAG_VALUE = 256
+MAX_TAGS = 50
+LATER_TAGS = 2  # that a resource may get when it is there: who stopped it, since when it serves
 TAG_PREFIX = "sm-git:"
+MODEL_ETAG = "model-etag"  # tag of a model: what S3 told of its archive
 
 _NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _TAG_SAFE = re.compile(r"[A-Za-z0-9 _.:/+\-@]")
@@ -147,6 +150,7 @@ def make_tags(values: Mapping[str, str | None], extra: Mapping[str, str] | None 
     :param values: ours, by key without the prefix; None leaves one out.
     :param extra: the user's own, unchanged.
     :return: the list as the API takes it, in a fixed order.
+    :raises BadParameter: a key of the user's is taken, or there are too many.
     """
     ours = {TAG_PREFIX + key: tag_value(value) for key, value in values.items() if value is not None}
     for key in extra or {}:
@@ -154,6 +158,10 @@ def make_tags(values: Mapping[str, str | None], extra: Mapping[str, str] | None 
             raise BadParameter(
                 "tags", key, f"keys that start with {TAG_PREFIX!r} or 'aws:' are taken", "Rename the key."
             )
+    room = MAX_TAGS - LATER_TAGS - len(ours)
+    if extra and len(extra) > room:
+        remedy = f"Give {room} or fewer."
+        raise BadParameter("tags", f"{len(extra)} tags", "are more than a resource takes beside our own", remedy)
     return [{"Key": key, "Value": value} for key, value in {**(extra or {}), **ours}.items()]
 
 

@@ -23,7 +23,9 @@ from typing import Any
 
 SCHEMA = 1
 # What the text leaves out of resources: the package and the commit below say it.
-_SAID_BELOW = frozenset({"arn", "tree", "repo", "package", "digest", "model_data", "package_digest"})
+_SAID_BELOW = frozenset(
+    {"arn", "tree", "repo", "package", "digest", "model_data", "package_digest", "model_etag", "etag"}
+)
 _RESOURCES = ("Endpoint", "EndpointConfig", "Model", "ModelData", "TrainingJob")
 _MAKER = ("dag", "run", "namespace", "owner", "lease_until")
 _TITLES = {

@@ -42,10 +42,13 @@ def between(teardown: BaseOperator) -> list[Any]:
     return sorted((task for task in work if task.task_id not in setups), key=lambda each: each.task_id)
 
 
-def states(context: Context, tasks: list[Any], map_index: int | None = None) -> dict[tuple[str, int], str | None]:
+def states(
+    context: Context, tasks: list[Any], map_index: int | None = None, *, removed: bool = False
+) -> dict[tuple[str, int], str | None]:
     """How the task instances of some tasks stand in this run, by task id and map index.
 
     :param map_index: only this one; None or -1 for all.
+    :param removed: those of a mapping that has shrunk, too.
     """
     ti = context["ti"]
     ids = [task.task_id for task in tasks]
@@ -55,7 +58,7 @@ def states(context: Context, tasks: list[Any], map_index: int | None = None) -> 
     for asked in [[each] for each in ids] if _ambiguous(ids) else [ids]:
         answer = ti.get_task_states(dag_id=ti.dag_id, task_ids=asked, run_ids=[ti.run_id])
         named = {_split(name, asked): _text(state) for name, state in answer.get(ti.run_id, {}).items()}
-        found |= {key: state for key, state in named.items() if state != "removed"}  # of a mapping that has shrunk
+        found |= {key: state for key, state in named.items() if removed or state != "removed"}
     if map_index is None or map_index < 0:
         return found
     return {key: state for key, state in found.items() if key[1] == map_index}

@@ -91,7 +91,7 @@ class TeardownOperator(AwsOperator):
                 return self.run(context)
             self.note_trouble(event)
             memo = event["memo"]
-            return self._delete(context, datetime.fromisoformat(memo["deadline"]), memo["stopped"])
+            return self._delete(context, datetime.fromisoformat(memo["deadline"]), memo["deleted"])
 
     def _warn_if_unswept(self, context: Context) -> None:
         from airflow_sm_git.clients.sweep_marker import warn_if_unswept
@@ -151,42 +151,49 @@ class TeardownOperator(AwsOperator):
             self.log.info("Stopped, because they were still running: %s", ", ".join(stopped))
         return stopped
 
-    def _delete(self, context: Context, deadline: datetime, stopped: list[str]) -> Teardown:
+    def _delete(self, context: Context, deadline: datetime, done: list[str]) -> Teardown:
+        """:param done: what has been stopped and deleted already."""
         from airflow_sm_git.clients.owned import delete_owned
 
-        client = self.aws().sagemaker()
-        deleted: list[str] = []
-        for key in self._keys(context, DeployOperator):
-            found = self._owned(key)
-            for owned in found:
-                if owned.kind == "Endpoint":
-                    self._await_settled(context, owned.name, deadline, stopped)
-            deleted += delete_owned(client, found, seconds("check_interval", self.check_interval), deadline.timestamp())
+        client, interval = self.aws().sagemaker(), seconds("check_interval", self.check_interval)
+        deleted, left = list(done), []
+        found = {key: self._owned(key) for key in self._keys(context, DeployOperator)}
+        busy = {key: endpoint for key, owned in found.items() if (endpoint := self._busy(owned))}
+        for key in sorted(found, key=lambda each: each in busy):  # what can go at once waits for no other
+            try:
+                if key in busy:
+                    self._await_settled(context, busy[key], deadline, deleted)
+                    found[key] = self._owned(key)
+                deleted += delete_owned(client, found[key], interval, deadline.timestamp())
+            except errors.TeardownError as error:
+                left.append(error)
         self.log.info("Deleted: %s", ", ".join(deleted) or "nothing, all was gone already")
+        if left:
+            raise errors.TeardownError(" ".join(error.what for error in left), left[0].remedy)
         return Teardown(
-            schema=SCHEMA,
-            policy=self.policy,
-            deleted=[*stopped, *deleted],
-            kept=[],
-            lease_until=None,
-            remove_command=None,
+            schema=SCHEMA, policy=self.policy, deleted=deleted, kept=[], lease_until=None, remove_command=None
         )
 
-    def _await_settled(self, context: Context, name: str, deadline: datetime, stopped: list[str]) -> None:
-        """An endpoint that is being created or updated cannot be deleted: wait, deferred if wanted."""
+    def _busy(self, found: Sequence[Owned]) -> dict[str, Any] | None:
+        """DescribeEndpoint's answer of what is being created or updated among some resources, if anything is."""
         from airflow_sm_git.core.status import ENDPOINT_BUSY
 
         client = self.aws().sagemaker()
-        endpoint = client.describe("Endpoint", name)
-        if endpoint is None or endpoint["EndpointStatus"] not in ENDPOINT_BUSY:
-            return
+        endpoints = [client.describe("Endpoint", owned.name) for owned in found if owned.kind == "Endpoint"]
+        return next((each for each in endpoints if each and each["EndpointStatus"] in ENDPOINT_BUSY), None)
+
+    def _await_settled(
+        self, context: Context, endpoint: dict[str, Any], deadline: datetime, deleted: list[str]
+    ) -> None:
+        """What is being created or updated cannot be deleted: wait, deferred if wanted."""
+        client, name = self.aws().sagemaker(), endpoint["EndpointName"]
         interval = seconds("check_interval", self.check_interval)
         if is_deferrable(self.deferrable) and not self._stays and datetime.now(UTC) < deadline:
             from airflow_sm_git.triggers.endpoint import EndpointTrigger
 
             since = iso(endpoint["LastModifiedTime"])
             times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
-            memo = {"deadline": iso(deadline), "stopped": stopped, "try": context["ti"].try_number}
+            memo = {"deadline": iso(deadline), "deleted": deleted, "try": context["ti"].try_number}
             trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())
             self.wait_in_triggerer(trigger)
         _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
@@ -199,7 +206,7 @@ class TeardownOperator(AwsOperator):
     def _keys(self, context: Context, kind: type) -> list[TaskKey]:
         """The task instances of a kind in this teardown's scope."""
         tasks = [task for task in between(self) if is_kind(task, kind)]
-        instances = states(context, tasks, context["ti"].map_index)
+        instances = states(context, tasks, context["ti"].map_index, removed=True)
         return [task_key(context, task_id, index) for task_id, index in sorted(instances)]
 
     def _owned(self, key: TaskKey, kinds: tuple[str, ...] = ("Endpoint", "EndpointConfig", "Model")) -> list[Owned]:

@@ -69,6 +69,7 @@ class Scene:
         weights: str,
         client: SageMakerClient | None = None,
         killed: Callable[[], bool] = lambda: False,
+        tags: list[dict[str, str]] = TAGS,
         **changes: Any,
     ) -> Deployment:
         """A deployment of a model with these weights."""
@@ -84,7 +85,7 @@ class Scene:
         )
         return Deployment(
             client or SageMakerClient(self.boto),
-            deploy_requests(replace(spec, **changes), TAGS),
+            deploy_requests(replace(spec, **changes), tags),
             log=lambda text, *arguments: self.logged.append(text % arguments),
             log_end=lambda reason: log_end(self.server.client("logs"), self.name, reason),
             killed=killed,
@@ -94,12 +95,14 @@ class Scene:
         """Wait until the endpoint is not busy."""
         SageMakerClient(self.boto).wait("Endpoint", self.name, check_interval=0.02, deadline=time.time() + 60)
 
-    def deploy(self, weights: str, client: SageMakerClient | None = None, **changes: Any) -> dict[str, Any]:
+    def deploy(
+        self, weights: str, client: SageMakerClient | None = None, keep: int | None = 2, **changes: Any
+    ) -> dict[str, Any]:
         """Deploy as a task does, to the end."""
         deployment = self.deployment(weights, client, **changes)
         endpoint, serves = deployment.settle(None, wait=self.wait)
         assert serves
-        deployment.finish(endpoint, "tests", 2)
+        deployment.finish(endpoint, "tests", keep)
         return endpoint
 
     def live(self) -> str:
@@ -274,12 +277,24 @@ def test_weights_that_are_not_as_requested_after_the_update_are_a_failure_that_n
         scene.wait()
 
     mine = scene.deployment("mine")
-    with pytest.raises(errors.DeployFailed, match="but not as requested: variant 'AllTraffic' has the desired weight"):
+    otherwise = "but not as requested: variant 'AllTraffic' has the desired weight 0.25, not 1"
+    with pytest.raises(errors.DeployedOtherwise, match=otherwise) as caught:
         mine.settle(None, wait=wait)
+    assert not caught.value.retryable
+    with pytest.raises(errors.DeployedOtherwise, match=otherwise):
+        scene.deploy("mine")  # another try, which finds what the first one has left
+
+
+@pytest.mark.parametrize("keep", [2, None], ids=["standing", "own"])
+def test_weights_that_are_changed_after_the_deploy_are_left_so(scene: Scene, keep: int | None) -> None:
+    wish = [{"VariantName": "AllTraffic", "DesiredWeight": 0.25}]
+    scene.deploy("mine", keep=keep)
+    scene.boto.update_endpoint_weights_and_capacities(EndpointName=scene.name, DesiredWeightsAndCapacities=wish)
+    scene.wait()
     since = len(scene.server.requests())
-    scene.deploy("mine")
+    scene.deploy("mine", keep=keep)
     assert any("left so: variant 'AllTraffic' has the desired weight 0.25, not 1" in line for line in scene.logged)
-    assert set(scene.accepted(since)) <= {"AddTags"}, "who changed them later meant it"
+    assert set(scene.accepted(since)) <= {"AddTags"}, "who changed them meant it"
 
 
 def test_instances_that_are_missing_after_the_update_are_a_failure_that_names_them(scene: Scene) -> None:
@@ -435,6 +450,18 @@ def test_the_lease_of_a_time_as_a_runs_own_is_gone_before_the_update_and_without
     meddled = Meddled(scene.boto, {"UpdateEndpoint": lambda: seen.append(steps.tags_of(scene.server, arn))})
     scene.deployment("mine", meddled).settle(None, wait=scene.wait, to_the_end=False)
     assert [set(tags) for tags in seen] == [{"namespace"}]
+
+
+@pytest.mark.parametrize("to_the_end", [True, False])
+def test_the_lease_of_an_own_endpoint_is_renewed_before_the_update(scene: Scene, to_the_end: bool) -> None:
+    old, new = (make_tags({"namespace": "tests", "lease-until": f"20{year}-01-01T00:00:00Z"}) for year in (26, 27))
+    arn = scene.deploy("old", keep=None, tags=old)["EndpointArn"]
+    seen: list[str] = []
+    meddled = Meddled(
+        scene.boto, {"UpdateEndpoint": lambda: seen.append(steps.tags_of(scene.server, arn)["lease-until"])}
+    )
+    scene.deployment("mine", meddled, tags=new).settle(None, wait=scene.wait, to_the_end=to_the_end)
+    assert seen == ["2027-01-01T00:00:00Z"]
 
 
 def test_what_tags_tell_of_code_that_is_no_longer_served_is_taken_away(scene: Scene) -> None:

@@ -147,7 +147,7 @@ def test_what_is_not_there_is_read_as_none(sagemaker: SageMakerClient, kind: str
     assert read_owned(sagemaker, kind, unique("none")) is None
 
 
-def test_an_endpoint_that_cannot_be_deleted_yet_is_named_and_the_rest_is_deleted(
+def test_an_endpoint_that_cannot_be_deleted_yet_is_named_and_keeps_what_it_serves(
     local_sagemaker: LocalSageMaker, sagemaker: SageMakerClient, key: TaskKey
 ) -> None:
     make(local_sagemaker, key, handler=SLOW)
@@ -155,9 +155,11 @@ def test_an_endpoint_that_cannot_be_deleted_yet_is_named_and_the_rest_is_deleted
     with pytest.raises(errors.TeardownError, match=rf"Not everything.*'{endpoint_name(key)}' is still there") as caught:
         remove(sagemaker, found)
     assert f"DeleteEndpoint for {endpoint_name(key)} was refused" in str(caught.value)
-    assert named(find_owned(sagemaker, key)) == [f"Endpoint {endpoint_name(key)}"]
+    kept = named(find_owned(sagemaker, key))
+    assert kept == named(found)
+    assert f"What it serves stays with it: {', '.join(kept[1:])}." in str(caught.value)
     settled(local_sagemaker, endpoint_name(key))
-    assert remove(sagemaker, find_owned(sagemaker, key)) == [f"Endpoint {endpoint_name(key)}"]
+    assert remove(sagemaker, find_owned(sagemaker, key)) == kept
 
 
 class DeletedByOthers(SageMakerClient):
@@ -206,7 +208,7 @@ def test_an_endpoint_that_somebody_is_deleting_already_is_no_error_when_it_is_go
 def test_a_deletion_that_does_not_end_in_time_is_an_error(
     local_sagemaker: LocalSageMaker, sagemaker: SageMakerClient, key: TaskKey
 ) -> None:
-    make(local_sagemaker, key)
+    made = make(local_sagemaker, key)
     settled(local_sagemaker, endpoint_name(key))
 
     class StaysDeleting(SageMakerClient):
@@ -224,4 +226,4 @@ def test_a_deletion_that_does_not_end_in_time_is_an_error(
     slow.describe("Endpoint", endpoint_name(key))
     with pytest.raises(errors.TeardownError, match="is still there"):
         remove(slow, find_owned(sagemaker, key), seconds=0.1)
-    assert find_owned(sagemaker, key) == []
+    assert remove(sagemaker, find_owned(sagemaker, key)) == made[1:], "what it served may be needed until it is gone"

@@ -9,17 +9,20 @@ import json
 import re
 import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from airflow_sm_git.clients.s3 import Store
 from airflow_sm_git.clients.trace import trace
+from airflow_sm_git.core.deployment import DeploySpec, deploy_requests
 from airflow_sm_git.core.names import make_tags
 from airflow_sm_git.core.trace import Check, as_text
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
+from tests import steps
 from tests.clients.traces import Scene, deleted, node, nodes, replaced
-from tests.local.sagemaker_requests import BUCKET, client, put, unique
+from tests.local.sagemaker_requests import BUCKET, IMAGE, ROLE, client, put, unique
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
 
@@ -308,8 +311,38 @@ def test_a_model_that_claims_a_package_and_serves_what_the_script_left_in_code_i
     assert wrong(found) == []
     assert found.verified is False
     assert found.problems == [
-        f"model {name}: its tags name a package, but no archive of it says that one was put into it"
+        f"model {name}: its tags name a package, but no archive of it says that one was put into it",
+        f"model data {container['ModelDataUrl']}: nothing tells whether it is the archive that was deployed",
     ]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_archive_that_is_served_as_it_is_is_held_against_what_s3_told_of_it(
+    server: LocalSageMaker, scene: Scene, changed: bool
+) -> None:
+    sagemaker, name, data = client(server, "sagemaker"), unique("as-it-is"), scene.records["train"]["model_data"]
+    bucket, _, key = data.removeprefix("s3://").partition("/")
+    etag = client(server, "s3").head_object(Bucket=bucket, Key=key)["ETag"]
+    spec = DeploySpec(name, IMAGE, ROLE, "us-east-1", data, scene.records["package"], model_version=etag, hosting="s3")
+    tags = make_tags({"namespace": "tests", "commit": scene.commit})
+    sagemaker.create_model(**(request := deploy_requests(spec, tags).model))
+    with replaced(server, data, edited(lambda text, name: text + b"x")) if changed else nullcontext():
+        found = verify(request["ModelName"])
+    assert [check.of for check in found.checks if not check.ok] == ["the ETag of the archive in S3"] * changed
+    assert found.verified is not changed, found.problems
+
+
+@pytest.mark.parametrize("key", ["commit", "tree", "digest", "repo", "package"])
+def test_an_endpoint_that_says_it_runs_other_code_than_its_model_is_not_verified(
+    server: LocalSageMaker, scene: Scene, key: str
+) -> None:
+    sagemaker, arn = client(server, "sagemaker"), scene.records["deploy"]["endpoint_arn"]
+    before = steps.tags_of(server, arn)[key]
+    sagemaker.add_tags(ResourceArn=arn, Tags=make_tags({key: "another"}))
+    found = verify(scene.endpoint)
+    sagemaker.add_tags(ResourceArn=arn, Tags=make_tags({key: before}))
+    assert found.verified is False
+    assert [f"its tag says {key} another, but it serves {before}" in problem for problem in found.problems] == [True]
 
 
 def test_a_fork_that_shares_commit_and_package_changes_nothing(server: LocalSageMaker, scene: Scene) -> None:

@@ -187,7 +187,8 @@ def test_another_version_of_the_model_data_has_another_name_and_the_same_request
     plain, one, two = (requests(replace(SPEC, model_version=version)) for version in (None, '"1"', '"2"'))
     assert len({made.model["ModelName"] for made in (plain, one, two)}) == 3
     assert len({made.endpoint_config["EndpointConfigName"] for made in (plain, one, two)}) == 3
-    assert {**one.model, "ModelName": ""} == {**plain.model, "ModelName": ""}
+    tag = {"Key": "sm-git:model-etag", "Value": "=221=22"}
+    assert {**one.model, "ModelName": ""} == {**plain.model, "ModelName": "", "Tags": [*plain.model["Tags"], tag]}
 
 
 def test_the_same_content_has_the_same_names_whoever_runs_it() -> None:
