@@ -34,7 +34,8 @@ def kept(local_sagemaker: LocalSageMaker) -> Iterator[dict[str, str]]:
     """An endpoint with its parts, as a failed run leaves it; names by kind."""
     sagemaker = client(local_sagemaker, "sagemaker")
     tags = make_tags({"namespace": "default", "lease-until": "2030-01-01T00:00:00Z"})
-    names = {kind: unique("kept") for kind in ("Endpoint", "EndpointConfig", "Model")}
+    endpoint = unique("kept")
+    names = {"Endpoint": endpoint, **{kind: content_name(endpoint, kind) for kind in ("EndpointConfig", "Model")}}
     sagemaker.create_model(**{**model(local_sagemaker), "ModelName": names["Model"], "Tags": tags})
     variants = [variant(names["Model"])]
     sagemaker.create_endpoint_config(EndpointConfigName=names["EndpointConfig"], ProductionVariants=variants, Tags=tags)
@@ -152,6 +153,17 @@ def test_sweep_deletes_earlier_versions_with_an_endpoint(
     assert done.returncode == 0, done.stderr
     sagemaker = client(local_sagemaker, "sagemaker")
     assert there(sagemaker, kept) == there(sagemaker, earlier) == []
+
+
+def test_sweep_leaves_what_was_made_for_another_endpoint(local_sagemaker: LocalSageMaker, tmp_path: Path) -> None:
+    sagemaker = client(local_sagemaker, "sagemaker")
+    name, others = unique("mixed"), leave(local_sagemaker, unique("other"), "default", "shared")
+    own, tags = content_name(name, "config"), make_tags({"namespace": "default"})
+    sagemaker.create_endpoint_config(EndpointConfigName=own, ProductionVariants=[variant(others["Model"])], Tags=tags)
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=own, Tags=tags)
+    done = run(local_sagemaker, tmp_path, "sweep", "--endpoint", name, "--delete")
+    assert done.stdout.splitlines() == [f"deleted Endpoint {name}", f"deleted EndpointConfig {own}"], done.stderr
+    assert there(sagemaker, others) == ["EndpointConfig", "Model"]
 
 
 @pytest.fixture

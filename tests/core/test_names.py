@@ -210,6 +210,14 @@ def test_tags_carry_the_users_own_unchanged_and_ours_under_a_prefix() -> None:
     assert read_tags(tags) == {"dag": "d=1"}
 
 
+def test_so_many_tags_of_the_users_that_ours_have_no_room_are_refused() -> None:
+    ours = {f"key{number}": "value" for number in range(11)}
+    extra = {f"own{number}": "value" for number in range(37)}
+    assert len(make_tags(ours, extra)) == 48, "and room for two that come later"
+    with pytest.raises(BadParameter, match=r"tags='38 tags': .*Give 37 or fewer\."):
+        make_tags(ours, {**extra, "one": "more"})
+
+
 @pytest.mark.parametrize("key", ["sm-git:dag", "sm-git:", "aws:anything"])
 def test_a_users_tag_cannot_take_a_reserved_key(key: str) -> None:
     with pytest.raises(BadParameter, match=f"tags='{key}'"):

@@ -164,6 +164,58 @@ def test_an_endpoint_that_cannot_be_deleted_in_time_is_a_red_run(
     assert "Clear this task later." in str(run.errors["teardown"])
 
 
+@pytest.mark.parametrize("deferrable", WAITING)
+def test_an_endpoint_that_cannot_be_deleted_keeps_no_other_from_it(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path, kept: list[str], deferrable: bool
+) -> None:
+    flag = tmp_path / "flag"
+    with airflow.dag() as dag:
+        first = setup()
+        data = {"package": steps.package(server), "model_data": steps.model_data(server)}
+        stuck = steps.deploy(task_id="a", environment={"WAIT_FOR": str(flag)}, wait_for_completion=False, **data)
+        fine = steps.deploy(task_id="b", **data)
+        down = TeardownOperator(
+            task_id="teardown", check_interval=0.05, wait_timeout=1, deferrable=deferrable, policy="always"
+        )
+        first >> [stuck, fine] >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
+    run = airflow.run(dag)
+    name = run.xcom("a")["endpoint_name"]
+    kept.append(name)
+    flag.touch()
+    assert (run.state, run.states["teardown"]) == ("failed", "failed")
+    assert f"Endpoint {name!r} was still Creating" in str(run.errors["teardown"])
+    assert run.xcom("b")["endpoint_name"] not in steps.left_of(server, dag.dag_id)
+
+
+def test_what_is_deleted_before_another_is_waited_for_is_in_the_record(
+    airflow: Runner, server: LocalSageMaker, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    with airflow.dag() as dag:
+        first = setup()
+        data = {"package": steps.package(server), "model_data": steps.model_data(server)}
+        late = steps.deploy(task_id="a", environment={"WAIT_FOR": str(flag)}, wait_for_completion=False, **data)
+        fine = steps.deploy(task_id="b", **data)
+        down = TeardownOperator(task_id="teardown", check_interval=0.05, deferrable=True, policy="always")
+        first >> [late, fine] >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
+    run = airflow.create(dag)
+    with steps.meanwhile(lambda: (steps.until(lambda: "teardown" in run.deferrals, bool), flag.touch())):
+        airflow.go_on(run)
+    names = [run.xcom(task_id)["endpoint_name"] for task_id in ("b", "a")]
+    deleted = [title for title in run.xcom("teardown")["deleted"] if title.startswith("Endpoint ")]
+    assert deleted == [f"Endpoint {name}" for name in names]
+    assert steps.left_of(server, dag.dag_id) == []
+
+
+def test_what_an_index_made_that_the_mapping_has_no_more_is_deleted(airflow: Runner) -> None:
+    chain = Chain(airflow)
+    down = chain.dag.task_dict["teardown"]
+    down._pre_execute_hook = lambda context: airflow.set_state(chain.dag, "deploy", "removed")
+    run = chain.run()
+    assert run.states["teardown"] == "success", run.errors
+    assert chain.left == []
+
+
 def test_what_is_gone_already_is_success(airflow: Runner, server: LocalSageMaker) -> None:
     chain = Chain(airflow)
     down = chain.dag.task_dict["teardown"]
