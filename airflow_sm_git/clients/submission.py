@@ -10,6 +10,7 @@ from airflow_sm_git.clients.jobs import find_attempts, stop_job
 from airflow_sm_git.clients.sagemaker import SageMakerClient
 from airflow_sm_git.core import errors
 from airflow_sm_git.core.attempts import Action, decide
+from airflow_sm_git.core.lease import LEASE
 from airflow_sm_git.core.names import TaskKey, job_name, make_tags, short_hash
 from airflow_sm_git.core.training import TrainSpec, request_identity, training_request
 
@@ -72,11 +73,10 @@ def submit(
             return name, False
         name = attempts[0].name
         if decision.action in (Action.ATTACH, Action.TAKE):
-            if attempts[0].generation != order.generation:
-                try:
-                    _adopt(client, name, identity, order.generation)
-                except errors.AwsError as error:
-                    log("Training job %s is not marked as the one for the cleared task: %s", name, error)
+            try:
+                _adopt(client, name, _claims(order, identity, decision.action, attempts[0].generation))
+            except errors.AwsError as error:
+                log("Training job %s is not marked as the one that this try waits for: %s", name, error)
             return name, True
         if decision.action is Action.REFUSE:
             remedy = "Clear the task to train again."
@@ -99,11 +99,22 @@ def draft_request(client: SageMakerClient, spec: TrainSpec) -> dict[str, Any]:
     return request
 
 
-def _adopt(client: SageMakerClient, name: str, identity: str, generation: int) -> None:
-    """Let a job count for the task as it has been cleared since: a later try then takes the job when it has ended."""
-    job = client.call("DescribeTrainingJob", TrainingJobName=name)
-    tags = make_tags({"request": f"{identity}/{generation}"})
-    client.call("AddTags", ResourceArn=job["TrainingJobArn"], Tags=tags)
+def _claims(order: Order, identity: str, action: Action, generation: int) -> list[dict[str, str]]:
+    """Tags by which a job counts for the task as it has been cleared since, so that a later try takes it when it has
+    ended; and by which one that runs has the lease of who waits for it now."""
+    cleared = generation != order.generation
+    return make_tags(
+        {
+            "request": f"{identity}/{order.generation}" if cleared else None,
+            LEASE: order.tags.get(LEASE) if action is Action.ATTACH else None,
+        }
+    )
+
+
+def _adopt(client: SageMakerClient, name: str, claims: list[dict[str, str]]) -> None:
+    if claims:
+        job = client.call("DescribeTrainingJob", TrainingJobName=name)
+        client.call("AddTags", ResourceArn=job["TrainingJobArn"], Tags=claims)
 
 
 def _create(client: SageMakerClient, order: Order, name: str, identity: str) -> None:

@@ -69,6 +69,22 @@ def test_a_second_try_finds_the_job_though_the_listing_does_not_show_it_yet(
     assert len(jobs(local_sagemaker, order)) == 1
 
 
+def test_a_job_that_runs_gets_the_lease_of_the_try_that_waits_for_it(
+    local_sagemaker: LocalSageMaker, order: Order, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    slow = replace(order, spec=replace(order.spec, hyperparameters={"wait-for": str(flag)}))
+    leases = [{**order.tags, "lease-until": f"20{year}-01-01T00:00:00Z"} for year in (27, 28, 29)]
+    name, _ = go(local_sagemaker, replace(slow, tags=leases[0]))
+    arn = client(local_sagemaker, "sagemaker").describe_training_job(TrainingJobName=name)["TrainingJobArn"]
+    assert go(local_sagemaker, replace(slow, tags=leases[1])) == (name, True)
+    assert steps.tags_of(local_sagemaker, arn)["lease-until"] == leases[1]["lease-until"]
+    flag.touch()
+    ended(local_sagemaker, name)
+    assert go(local_sagemaker, replace(slow, tags=leases[2])) == (name, True)
+    assert steps.tags_of(local_sagemaker, arn)["lease-until"] == leases[1]["lease-until"], "it has ended"
+
+
 def test_another_request_replaces_a_finished_job_by_a_new_attempt(
     local_sagemaker: LocalSageMaker, order: Order
 ) -> None:
