@@ -8,7 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient
-from airflow_sm_git.clients.versions import drop_old_versions, has_served, in_use_now, note_that_it_serves, tag_served
+from airflow_sm_git.clients.versions import (
+    drop_old_versions,
+    forget_that_it_served,
+    has_served,
+    in_use_now,
+    note_that_it_serves,
+    tag_served,
+)
 from airflow_sm_git.core import errors, rollout
 from airflow_sm_git.core.deployment import DeployRequests
 from airflow_sm_git.core.lease import LEASE
@@ -243,6 +250,8 @@ class Deployment:
                 "Put that right with UpdateEndpointWeightsAndCapacities and clear the task, or ask for what is there;"
                 " see who changes its weights or instances."
             )
+            with suppress(errors.AwsError):  # else a later try might take it for right
+                forget_that_it_served(self._client, self.config)
             raise errors.DeployedOtherwise(what, remedy)
         if found:
             self._log("Changed since it was deployed, and left so: %s", "; ".join(found))

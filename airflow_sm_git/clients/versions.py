@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_sm_git.clients.sagemaker import SageMakerClient
 from airflow_sm_git.core import errors
-from airflow_sm_git.core.names import content_base, make_tags, read_tags
+from airflow_sm_git.core.names import TAG_PREFIX, content_base, make_tags, read_tags
 
 SERVED = "served-at"
 """The tag that says when a configuration was last seen to serve; one whose rollout failed has none."""
@@ -102,6 +102,12 @@ def has_served(client: SageMakerClient, name: str) -> bool:
     """Whether a configuration was seen to serve what was asked for."""
     config = client.describe("EndpointConfig", name)
     return SERVED in ((_tags(client, config["EndpointConfigArn"]) if config else None) or {})
+
+
+def forget_that_it_served(client: SageMakerClient, name: str) -> None:
+    """Take back that a configuration serves as it should: it did, and does not now."""
+    if config := client.describe("EndpointConfig", name):
+        client.call("DeleteTags", ResourceArn=config["EndpointConfigArn"], TagKeys=[f"{TAG_PREFIX}{SERVED}"])
 
 
 def note_that_it_serves(client: SageMakerClient, endpoint: Mapping[str, Any], namespace: str) -> None:

@@ -21,7 +21,7 @@ from airflow_sm_git.core.errors import BadParameter
 MAX_NAME = 63
 MAX_TAG_VALUE = 256
 MAX_TAGS = 50
-LATER_TAGS = 2  # that a resource may get when it is there: who stopped it, since when it serves
+LATER_TAGS = 1  # that a resource may get when it is there: who stopped it, since when it serves, or what it was made of
 TAG_PREFIX = "sm-git:"
 MODEL_ETAG = "model-etag"  # tag of a model: what S3 told of its archive
 

@@ -18,6 +18,7 @@ _NAMES = re.compile(
 # Tokens that are no secrets are those that a model reads: max_new_tokens, tokens_per_batch, tokenizer.
 _TOKEN = re.compile(r"token", re.IGNORECASE)
 _READ = re.compile(r"(^|[-_])(max|min|num|n)[-_](.*[-_])?tokens$|tokens[-_](per|count)|tokeniz", re.IGNORECASE)
+_COUNTED = re.compile(r"tokens|token[-_]?i(d|ndex)", re.IGNORECASE)
 _SHORTEST = 5  # characters; what is shorter would hide half the log
 _WORD = re.compile(r"true|false|null|none", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
@@ -29,10 +30,12 @@ def is_sensitive(name: str) -> bool:
 
 
 def _degree(name: str) -> int:
-    """2 for a name that means a secret, 1 for one that may: a token's number is rather that of a word."""
+    """2 for a name that means a secret, 1 for one that may: a number is then rather that of words."""
     if _NAMES.search(name):
         return 2
-    return 1 if _TOKEN.search(name) and not _READ.search(name) else 0
+    if not _TOKEN.search(name) or _READ.search(name):
+        return 0
+    return 1 if _COUNTED.search(name) else 2
 
 
 def sensitive_values(*given: Any) -> list[str]:

@@ -31,8 +31,9 @@ def stop_if_killed_for_good(operator: TrainOperator, ti: Any) -> None:
 
     if ti is None or not _may_have_a_job(operator, ti):
         return
-    name = _name(operator)
+    name, patience = _name(operator), operator.insist_seconds
     if not isinstance(sys.exc_info()[1], AirflowTaskTimeout):
+        patience = min(patience, ANSWER_SECONDS)
         try:
             state = task_state.ask(ti, ANSWER_SECONDS)
         except Exception as error:  # whatever it is: without an answer nothing is stopped
@@ -42,7 +43,7 @@ def stop_if_killed_for_good(operator: TrainOperator, ti: Any) -> None:
             operator.log.info("The task's process is ended, the task is %s: training job %s runs on", state, name)
             return
     operator.log.info("The task was killed: stopping training job %s", name)
-    _stop(operator, ti, "killed")
+    _stop_or_tell(operator, ti, "killed", patience)
 
 
 @contextmanager
@@ -74,25 +75,28 @@ def _is_tried_again(error: Exception, operator: TrainOperator, context: Context)
 
 def _stop_what_runs(operator: TrainOperator, context: Context) -> None:
     ti = context["ti"]
-    if not _may_have_a_job(operator, ti):
-        return
+    if _may_have_a_job(operator, ti) and (stopped := _stop_or_tell(operator, ti, "failed", operator.insist_seconds)):
+        operator.log.warning("Nobody will wait for training job %s any more: stopped it", stopped[0])
+
+
+def _stop_or_tell(operator: TrainOperator, ti: Any, reason: str, patience: float) -> list[str]:
+    """The jobs that ran and were stopped; what is wrong with the task is the error to be raised, not what is here."""
     try:
-        stopped = insist_on_stop(operator, lambda: _stop(operator, ti, "failed"))
-    except Exception as error:  # that of the task is the one to be raised
+        return insist_on_stop(operator, lambda: _stop(operator, ti, reason), patience)
+    except Exception as error:
         _tell(operator, "so stop it in the console, or by airflow-sm-git sweep", error)
-    else:
-        if stopped:
-            operator.log.warning("Nobody will wait for training job %s any more: stopped it", stopped[0])
+        return []
 
 
-def insist_on_stop(operator: TrainOperator, stop: Callable[[], T]) -> T:
+def insist_on_stop(operator: TrainOperator, stop: Callable[[], T], patience: float) -> T:
     """Stop what must not run on, again and again while time may mend what that fails of.
 
+    :param patience: seconds.
     :raises Exception: the last one.
     """
     from airflow_sm_git.clients.jobs import insist
 
-    return insist(stop, partial(_tell, operator), operator.insist_seconds)
+    return insist(stop, partial(_tell, operator), patience)
 
 
 def _tell(operator: TrainOperator, then: str, error: Exception) -> None:

@@ -149,6 +149,14 @@ class AwsOperator(Connected, SmGitOperator):
         self.verify = verify
         self.botocore_config = botocore_config
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As `SmGitOperator`'s; without a policy of the user's own the mapped tasks have ours."""
+        made = super().partial(**kwargs)
+        if made.kwargs.get("retry_policy", cls) is None and "retry_policy" not in kwargs:
+            made.kwargs["retry_policy"] = ErrorRetryPolicy()
+        return made
+
     def is_of_earlier_try(self, context: Context, event: Mapping[str, Any]) -> bool:
         """Whether an event was meant for an earlier try: then this one must begin anew.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ _DEPLOY_DURATIONS = ("model_data_download_timeout", "container_startup_health_ch
 _DEPLOY_NUMBERS = ("initial_instance_count", "volume_size", "model_server_workers", "container_log_level")
 _DEPLOY_FLAGS = ("enable_network_isolation",)
 _DEPLOY_AS_THEY_ARE = ("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key")
+_MODEL_DATA = re.compile(r"(https|s3)://[^/]+/.+")  # API reference, ContainerDefinition, ModelDataUrl
 _log = logging.getLogger(__name__)
 VARIANT_PARAMETERS = (
     *("variant_name", "training_job", "model_data", "package", "entry_point", "hosting", "image_uri", "environment"),
@@ -152,6 +154,7 @@ def _hosted(operator: Any, package: Package | None) -> str | None:
     if not model_data:
         remedy = 'Give training_job or model_data, or hosting="s3" for code that needs no model.'
         raise BadParameter("model_data", None, "there is no model to put the code into", remedy)
+    check_s3_object("model_data", model_data)  # it is read here
     store = operator.aws().store(operator.s3_uri_prefix or None)
     return str(store.repack(model_data, package["s3_uri"], package["digest"]))
 
@@ -192,7 +195,10 @@ def _model_data(operator: Any) -> str | None:
         raise BadParameter("model_data", operator.model_data, "given together with training_job", "Give one.")
     if not operator.training_job:
         uri = named(operator.model_data)
-        return check_s3_object("model_data", uri) if uri else None
+        if uri and not _MODEL_DATA.fullmatch(uri):
+            remedy = "Write s3://<bucket>/<key>."
+            raise BadParameter("model_data", uri, "is not the URI of an object", remedy)
+        return uri
     job: TrainingJob = load(TrainingJob, "training_job", operator.training_job)
     if not job["model_data"]:
         problem = f"is {job['status']} and has no model"

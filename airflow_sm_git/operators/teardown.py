@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_sm_git.core.names import TaskKey
 
 POLICIES = ("on_success", "always", "never")
+GOING = 60.0
+"""Seconds for which a deletion is seen off though time is up, and one of several busy endpoints is waited for."""
 LINGER = 15.0
 """Seconds for which the process of a task that somebody marks may go on: Airflow tells it at the next heartbeat (5 s by
 default, ``[workers] min_heartbeat_interval``), and kills it 5 s later."""
@@ -64,6 +66,7 @@ class TeardownOperator(AwsOperator):
         self.wait_timeout = wait_timeout
         self.deferrable = deferrable
         self._linger = LINGER
+        self._going = GOING
 
     def run(self, context: Context) -> Teardown:
         """Delete, or keep."""
@@ -156,17 +159,22 @@ class TeardownOperator(AwsOperator):
         from airflow_sm_git.clients.owned import delete_owned
 
         client, interval = self.aws().sagemaker(), seconds("check_interval", self.check_interval)
-        deleted, left = list(done), []
-        found = {key: self._owned(key) for key in self._keys(context, DeployOperator)}
-        busy = {key: endpoint for key, owned in found.items() if (endpoint := self._busy(owned))}
-        for key in sorted(found, key=lambda each: each in busy):  # what can go at once waits for no other
-            try:
-                if key in busy:
-                    self._await_settled(context, busy[key], deadline, deleted)
-                    found[key] = self._owned(key)
-                deleted += delete_owned(client, found[key], interval, deadline.timestamp())
-            except errors.TeardownError as error:
-                left.append(error)
+        deleted, keys = list(done), self._keys(context, DeployOperator)
+        while True:
+            left, busy = [], []
+            for found in [self._owned(key) for key in keys]:
+                if endpoint := self._busy(found):
+                    busy.append(endpoint)
+                    continue
+                try:
+                    patience = max(deadline.timestamp(), time.time() + self._going)
+                    deleted += delete_owned(client, found, interval, patience)
+                except errors.TeardownError as error:
+                    left.append(error)
+            if not busy or datetime.now(UTC) >= deadline:
+                break
+            self._await_settled(context, busy, deadline, deleted)
+        left += [_still_busy(endpoint, deadline) for endpoint in busy]
         self.log.info("Deleted: %s", ", ".join(deleted) or "nothing, all was gone already")
         if left:
             raise errors.TeardownError(" ".join(error.what for error in left), left[0].remedy)
@@ -183,25 +191,24 @@ class TeardownOperator(AwsOperator):
         return next((each for each in endpoints if each and each["EndpointStatus"] in ENDPOINT_BUSY), None)
 
     def _await_settled(
-        self, context: Context, endpoint: dict[str, Any], deadline: datetime, deleted: list[str]
+        self, context: Context, busy: list[dict[str, Any]], deadline: datetime, deleted: list[str]
     ) -> None:
-        """What is being created or updated cannot be deleted: wait, deferred if wanted."""
-        client, name = self.aws().sagemaker(), endpoint["EndpointName"]
-        interval = seconds("check_interval", self.check_interval)
-        if is_deferrable(self.deferrable) and not self._stays and datetime.now(UTC) < deadline:
+        """What is being created or updated cannot be deleted: wait, deferred if wanted, for the first of them.
+
+        Of several, not for long at once: another may settle before it.
+        """
+        client, endpoint = self.aws().sagemaker(), busy[0]
+        name, interval = endpoint["EndpointName"], seconds("check_interval", self.check_interval)
+        until = deadline if len(busy) == 1 else min(deadline, datetime.now(UTC) + timedelta(seconds=self._going))
+        if is_deferrable(self.deferrable) and not self._stays:
             from airflow_sm_git.triggers.endpoint import EndpointTrigger
 
             since = iso(endpoint["LastModifiedTime"])
-            times: dict[str, Any] = {"since": since, "deadline": iso(deadline), "check_interval": interval}
+            times: dict[str, Any] = {"since": since, "deadline": iso(until), "check_interval": interval}
             memo = {"deadline": iso(deadline), "deleted": deleted, "try": context["ti"].try_number}
             trigger = EndpointTrigger(name, **times, memo=memo, **self.connection())
             self.wait_in_triggerer(trigger)
-        _, phase = client.wait("Endpoint", name, check_interval=interval, deadline=deadline.timestamp())
-        if not phase.ended:
-            raise errors.TeardownError(
-                f"Endpoint {name!r} was still {endpoint['EndpointStatus']} at {iso(deadline)}.",
-                "Clear this task later.",
-            )
+        client.wait("Endpoint", name, check_interval=interval, deadline=until.timestamp())
 
     def _keys(self, context: Context, kind: type) -> list[TaskKey]:
         """The task instances of a kind in this teardown's scope."""
@@ -213,6 +220,11 @@ class TeardownOperator(AwsOperator):
         from airflow_sm_git.clients.owned import find_owned
 
         return find_owned(self.aws().sagemaker(), key, kinds)
+
+
+def _still_busy(endpoint: dict[str, Any], deadline: datetime) -> errors.TeardownError:
+    still = f"Endpoint {endpoint['EndpointName']!r} was still {endpoint['EndpointStatus']} at {iso(deadline)}."
+    return errors.TeardownError(still, "Clear this task later.")
 
 
 def _remove_command(names: list[str], namespace: str) -> str:

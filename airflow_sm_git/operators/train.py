@@ -327,7 +327,7 @@ class TrainOperator(AwsOperator):
 
         job, result = self._wait(client, name, deadline)
         if result is Phase.RUNNING:
-            if abandonment.insist_on_stop(self, lambda: stop_job(client, name, "timeout")):
+            if abandonment.insist_on_stop(self, lambda: stop_job(client, name, "timeout"), self.insist_seconds):
                 raise errors.TrainingTimedOut(
                     f"Training job {name!r} had not ended by {iso(deadline)} and was stopped.",
                     "Raise max_run or wait_timeout.",

@@ -101,15 +101,25 @@ class StatusSensor(Connected, BaseSensorOperator):
         with final_errors(context):
             if event["error"]:
                 self.log.warning("The triggerer could not wait, so this task does: %s", event["error"])
-            phase = self._ended(event, deadline)
-            found = self._look()  # also when time is up: the triggerer may have been away
+            is_late = self._ended(event, deadline) is Phase.RUNNING
+            found = self._last_look() if is_late else self._look()
             if found.is_done:
                 return found.xcom_value
-            if phase is Phase.RUNNING:
+            if is_late:
                 from airflow_sm_git.compat import AirflowSensorTimeout
 
                 raise AirflowSensorTimeout(f"{self.kind} {self.target()!r} had not ended within {self.timeout} s.")
             self._defer(deadline)  # it has changed again since
+
+    def _last_look(self) -> PokeReturnValue:
+        """Look though time is up, as the triggerer may have been away; without an answer it stays so."""
+        try:
+            return self._look()
+        except SmGitError as error:
+            if not error.retryable:
+                raise
+            self.log.warning("Whether it has ended meanwhile cannot be told: %s", error)
+            return PokeReturnValue(is_done=False)
 
     def _ended(self, event: dict[str, Any], deadline: str) -> Phase:
         """How the wait has ended, or ends here if the trigger could not wait."""

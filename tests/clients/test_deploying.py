@@ -285,6 +285,17 @@ def test_weights_that_are_not_as_requested_after_the_update_are_a_failure_that_n
         scene.deploy("mine")  # another try, which finds what the first one has left
 
 
+def test_a_configuration_that_was_right_once_is_not_taken_for_right_again(scene: Scene) -> None:
+    scene.deploy("mine")
+    scene.deploy("other")
+    live = {"VariantName": "AllTraffic", "CurrentInstanceCount": 1, "CurrentWeight": 0.5, "DesiredWeight": 0.5}
+    fine: dict[str, Any] = {}
+    for seen in ([fine, {"ProductionVariants": [live]}], [{"ProductionVariants": [live]}]):
+        with pytest.raises(errors.DeployedOtherwise, match=r"has the weight 0\.5, not 1"):
+            scene.deploy("mine", Meddled(scene.boto, seen=seen))
+    assert scene.deploy("mine")["EndpointConfigName"] == scene.live()
+
+
 @pytest.mark.parametrize("keep", [2, None], ids=["standing", "own"])
 def test_weights_that_are_changed_after_the_deploy_are_left_so(scene: Scene, keep: int | None) -> None:
     wish = [{"VariantName": "AllTraffic", "DesiredWeight": 0.25}]

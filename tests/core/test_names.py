@@ -212,9 +212,9 @@ def test_tags_carry_the_users_own_unchanged_and_ours_under_a_prefix() -> None:
 
 def test_so_many_tags_of_the_users_that_ours_have_no_room_are_refused() -> None:
     ours = {f"key{number}": "value" for number in range(11)}
-    extra = {f"own{number}": "value" for number in range(37)}
-    assert len(make_tags(ours, extra)) == 48, "and room for two that come later"
-    with pytest.raises(BadParameter, match=r"tags='38 tags': .*Give 37 or fewer\."):
+    extra = {f"own{number}": "value" for number in range(38)}
+    assert len(make_tags(ours, extra)) == 49, "and room for one that comes later"
+    with pytest.raises(BadParameter, match=r"tags='39 tags': .*Give 38 or fewer\."):
         make_tags(ours, {**extra, "one": "more"})
 
 

@@ -33,9 +33,8 @@ def test_what_is_too_short_or_only_a_word_hides_nothing() -> None:
 
 
 def test_a_number_is_a_secret_under_a_name_that_means_one() -> None:
-    assert sensitive_values({"password": 12345678, "api_key": "123456", "PIN_SECRET": "0.123"}) == [
-        *("12345678", "123456", "0.123")
-    ]
+    given = {"password": 12345678, "api_key": "123456", "PIN_SECRET": "0.123", "BOT_TOKEN": "7012345678"}
+    assert sensitive_values(given) == ["12345678", "123456", "0.123", "7012345678"]
 
 
 def test_a_secret_is_hidden_as_a_log_spells_it() -> None:

@@ -405,9 +405,10 @@ def test_a_model_of_which_s3_tells_nothing_is_deployed_all_the_same_and_that_is_
     assert f"Whether {nowhere} is changed in place will not be noticed: there is no such object" in run.log
 
 
+@pytest.mark.parametrize("hosting", ["repack", "s3"])
 @pytest.mark.parametrize("uri", ["model.tar.gz", f"s3://{BUCKET}"])
-def test_a_model_that_can_be_none_is_named_by_its_parameter(deploy: Deploy, uri: str) -> None:
-    run = deploy(model_data=uri)
+def test_a_model_that_can_be_none_is_named_by_its_parameter(deploy: Deploy, uri: str, hosting: str) -> None:
+    run = deploy(model_data=uri, hosting=hosting)
     assert f"model_data={uri!r}: " in str(run.errors["deploy"])
 
 

@@ -11,10 +11,12 @@ from airflow.sdk import BaseOperator, ExceptionRetryPolicy
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from airflow_sm_git import TrainOperator
 from airflow_sm_git.local.pytest_plugin import LocalSageMaker
 from airflow_sm_git.operators.retries import ErrorRetryPolicy
 from tests import steps
 from tests.airflow_runner import Run, Runner
+from tests.local.sagemaker_requests import IMAGE, ROLE
 
 AIRFLOWS = BaseOperator.retry_delay
 
@@ -44,6 +46,18 @@ def test_a_job_without_capacity_is_tried_again_later_unless_the_task_has_a_delay
     assert "OutOfCapacity" in repr(run.errors["train"])
     assert str(ti.state) == "up_for_retry"
     assert least <= (ti.next_retry_datetime() - datetime.now(UTC)).total_seconds() <= most
+
+
+def test_a_mapped_task_has_the_policy_too(airflow: Runner, local_sagemaker: LocalSageMaker) -> None:
+    own = ExceptionRetryPolicy(rules=[])
+    with airflow.dag() as dag:
+        options = {"package": steps.package(local_sagemaker), "image_uri": IMAGE, "role": ROLE}
+        TrainOperator.partial(task_id="mapped", **options).expand(hyperparameters=[{"text": "one"}])
+        chosen = TrainOperator.partial(task_id="chosen", retry_policy=own, **options).expand(tags=[{}])
+    assert chosen.partial_kwargs["retry_policy"] is own
+    assert dag.task_dict["mapped"].has_retry_policy
+    unmapped = dag.task_dict["mapped"].unmap({"hyperparameters": {"text": "one"}})
+    assert isinstance(unmapped.retry_policy, ErrorRetryPolicy)
 
 
 def test_a_policy_of_the_users_own_stays(airflow: Runner) -> None:

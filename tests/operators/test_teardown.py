@@ -168,23 +168,35 @@ def test_an_endpoint_that_cannot_be_deleted_in_time_is_a_red_run(
 def test_an_endpoint_that_cannot_be_deleted_keeps_no_other_from_it(
     airflow: Runner, server: LocalSageMaker, tmp_path: Path, kept: list[str], deferrable: bool
 ) -> None:
-    flag = tmp_path / "flag"
+    flags = {task_id: tmp_path / task_id for task_id in "abc"}
     with airflow.dag() as dag:
         first = setup()
         data = {"package": steps.package(server), "model_data": steps.model_data(server)}
-        stuck = steps.deploy(task_id="a", environment={"WAIT_FOR": str(flag)}, wait_for_completion=False, **data)
-        fine = steps.deploy(task_id="b", **data)
-        down = TeardownOperator(
-            task_id="teardown", check_interval=0.05, wait_timeout=1, deferrable=deferrable, policy="always"
+        stuck, late, fine = (
+            steps.deploy(task_id=task_id, environment={"WAIT_FOR": str(flag)}, wait_for_completion=False, **data)
+            for task_id, flag in flags.items()
         )
-        first >> [stuck, fine] >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
-    run = airflow.run(dag)
-    name = run.xcom("a")["endpoint_name"]
-    kept.append(name)
-    flag.touch()
+        down = TeardownOperator(
+            task_id="teardown", check_interval=0.05, wait_timeout=6, deferrable=deferrable, policy="always"
+        )
+        down._going = 1
+        first >> [stuck, late, fine] >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
+    flags["c"].touch()
+    asked = len(server.requests())
+
+    def release() -> None:
+        steps.until(lambda: "DeleteEndpoint" in steps.actions(server, asked), bool)
+        flags["b"].touch()  # while a is waited for
+
+    with steps.meanwhile(release):
+        run = airflow.run(dag)
+    names = {task_id: run.xcom(task_id)["endpoint_name"] for task_id in flags}
+    kept.append(names["a"])
+    flags["a"].touch()
     assert (run.state, run.states["teardown"]) == ("failed", "failed")
-    assert f"Endpoint {name!r} was still Creating" in str(run.errors["teardown"])
-    assert run.xcom("b")["endpoint_name"] not in steps.left_of(server, dag.dag_id)
+    assert f"Endpoint {names['a']!r} was still Creating" in str(run.errors["teardown"])
+    assert len(steps.left_of(server, dag.dag_id)) == 3, "the stuck one with its configuration and its model"
+    assert names["a"] in steps.left_of(server, dag.dag_id)
 
 
 def test_what_is_deleted_before_another_is_waited_for_is_in_the_record(

@@ -143,6 +143,16 @@ def test_a_job_whose_time_is_up_is_stopped_though_aws_throttles(airflow: Runner,
     assert stopped(airflow, run) == "timeout"
 
 
+def test_a_job_is_stopped_though_aws_throttles_when_its_task_times_out(airflow: Runner, tmp_path: Path) -> None:
+    throttled = {"kind": "throttle", "action": "StopTrainingJob", "times": 2}
+    once = {"botocore_config": {"retries": {"total_max_attempts": 1}}}
+    waiting = {"hyperparameters": {"wait-for": str(tmp_path / "never")}, "execution_timeout": timedelta(seconds=4)}
+    run, _, hits = trained(airflow, throttled, retries=0, deferrable=False, **once, **waiting)
+    assert (run.state, hits) == ("failed", 2), run.log
+    assert type(run.errors["train"]).__name__ == "AirflowTaskTimeout"
+    assert stopped(airflow, run) == "killed"
+
+
 def test_a_job_that_cannot_be_stopped_is_named_with_what_to_do(airflow: Runner, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     denied = {"kind": "denied", "action": "StopTrainingJob", "times": 0}

@@ -193,8 +193,8 @@ class TooLate(TrainingJobSensor):
     """Resumed by a triggerer that was away until the deadline was over."""
 
     def execute(self, context: Any) -> Any:
-        memo = {"deadline": "2026-01-01T00:00:00Z"}
-        return self.resume(context, {"phase": "running", "error": None, "memo": memo})
+        event = {"phase": "running", "error": None, "memo": {"deadline": "2026-01-01T00:00:00Z"}}
+        return self.resume_execution("resume", {"event": event}, context)
 
 
 def test_what_ended_well_while_the_triggerer_was_away_counts_though_time_is_up(
@@ -203,6 +203,18 @@ def test_what_ended_well_while_the_triggerer_was_away_counts_though_time_is_up(
     name = steps.submit(server)
     ended(server, name)
     assert sense(airflow, TooLate, training_job=name).xcom("sensor") == {"name": name, "status": "Completed"}
+
+
+@pytest.mark.parametrize(("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped")])
+def test_a_timeout_stays_one_though_nobody_can_look(
+    airflow: Runner, server: LocalSageMaker, options: dict[str, bool], state: str
+) -> None:
+    once = {"retries": {"total_max_attempts": 1}}
+    with server.fault("throttle", action="DescribeTrainingJob") as fault:
+        run = sense(airflow, TooLate, training_job="any", retries=2, botocore_config=once, **options)
+        assert fault.rule["hits"] == 1
+    assert run.states == {"sensor": state}
+    assert "Whether it has ended meanwhile cannot be told" in run.log
 
 
 @pytest.mark.parametrize("deferrable", WAITING)
