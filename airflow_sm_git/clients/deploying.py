@@ -250,8 +250,10 @@ class Deployment:
                 "Put that right with UpdateEndpointWeightsAndCapacities and clear the task, or ask for what is there;"
                 " see who changes its weights or instances."
             )
-            with suppress(errors.AwsError):  # else a later try might take it for right
+            try:
                 forget_that_it_served(self._client, self.config)
+            except errors.AwsError as error:
+                _log.warning("A later deploy may take %s for right, as it once was: %s", self.config, error)
             raise errors.DeployedOtherwise(what, remedy)
         if found:
             self._log("Changed since it was deployed, and left so: %s", "; ".join(found))

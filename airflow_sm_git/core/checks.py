@@ -15,6 +15,7 @@ from airflow_sm_git.core.errors import BadParameter
 _ROLE_ARN = re.compile(r"arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+")
 _ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}")
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z][a-z0-9-]*\.[a-z0-9-]+")
+_MODEL_DATA = re.compile(r"(https|s3)://[^/]+/.+")
 _S3_URI = re.compile(r"s3://([a-z0-9][a-z0-9.\-]{1,61}[a-z0-9])(?:/(.*))?")
 
 
@@ -80,6 +81,13 @@ def check_s3_object(parameter: str, value: str) -> str:
     """:raises BadParameter: not an S3 URI with a key."""
     if not split_s3_uri(parameter, value)[1]:
         raise BadParameter(parameter, value, "names a bucket and no object", "Write s3://<bucket>/<key>.")
+    return value
+
+
+def check_model_data(parameter: str, value: str) -> str:
+    """:raises BadParameter: not what CreateModel takes (API reference, ContainerDefinition, ModelDataUrl)."""
+    if not _MODEL_DATA.fullmatch(value):
+        raise BadParameter(parameter, value, "is not the URI of an object", "Write s3://<bucket>/<key>.")
     return value
 
 

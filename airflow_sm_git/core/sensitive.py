@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
+
+from airflow_sm_git.core.literals import read
 
 # Airflow's own list of sensitive field names, and the ways in which variables are spelt.
 _NAMES = re.compile(
@@ -86,13 +86,6 @@ def _collect(value: Any, degree: int, found: list[str]) -> None:
 
 
 def _decoded(value: Any) -> Any:
-    """What a text holds as JSON or as a Python literal, if that is more than a number."""
-    if not isinstance(value, str):
-        return value
-    inner: Any = value
-    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        try:
-            inner = json.loads(value)
-        except ValueError:
-            inner = ast.literal_eval(value.strip())
-    return inner if isinstance(inner, str | dict | list | tuple) else value
+    """What a text writes, if that is more than a number."""
+    inner = read(value)
+    return inner if isinstance(inner, str | Mapping | list | tuple) else value

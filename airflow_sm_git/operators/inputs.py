@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.literals import read
 from airflow_sm_git.core.training import channel
-from airflow_sm_git.operators.values import read
 
 if TYPE_CHECKING:
     from airflow_sm_git.clients.s3 import Store

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_sm_git.core.checks import check_s3_object
+from airflow_sm_git.core.checks import check_model_data, check_s3_object
 from airflow_sm_git.core.deployment import DeploySpec
 from airflow_sm_git.core.errors import BadParameter, SmGitError
 from airflow_sm_git.core.names import check_name, endpoint_name
@@ -38,7 +37,6 @@ _DEPLOY_DURATIONS = ("model_data_download_timeout", "container_startup_health_ch
 _DEPLOY_NUMBERS = ("initial_instance_count", "volume_size", "model_server_workers", "container_log_level")
 _DEPLOY_FLAGS = ("enable_network_isolation",)
 _DEPLOY_AS_THEY_ARE = ("image_uri", "hosting", "instance_type", "variant_name", "volume_kms_key")
-_MODEL_DATA = re.compile(r"(https|s3)://[^/]+/.+")  # API reference, ContainerDefinition, ModelDataUrl
 _log = logging.getLogger(__name__)
 VARIANT_PARAMETERS = (
     *("variant_name", "training_job", "model_data", "package", "entry_point", "hosting", "image_uri", "environment"),
@@ -195,10 +193,7 @@ def _model_data(operator: Any) -> str | None:
         raise BadParameter("model_data", operator.model_data, "given together with training_job", "Give one.")
     if not operator.training_job:
         uri = named(operator.model_data)
-        if uri and not _MODEL_DATA.fullmatch(uri):
-            remedy = "Write s3://<bucket>/<key>."
-            raise BadParameter("model_data", uri, "is not the URI of an object", remedy)
-        return uri
+        return check_model_data("model_data", uri) if uri else None
     job: TrainingJob = load(TrainingJob, "training_job", operator.training_job)
     if not job["model_data"]:
         problem = f"is {job['status']} and has no model"

@@ -16,7 +16,6 @@ from airflow_sm_git.core.sensitive import hidden, sensitive_values
 from airflow_sm_git.core.status import TRAINING_JOB, Phase, phase
 from airflow_sm_git.links.sagemaker import TrainingJobLink
 from airflow_sm_git.operators import abandonment
-from airflow_sm_git.operators.abandonment import never_abandoned
 from airflow_sm_git.operators.base import AwsOperator, code_tags, final_errors, is_deferrable, iso, task_key
 from airflow_sm_git.operators.values import as_text_mapping, seconds
 
@@ -224,7 +223,7 @@ class TrainOperator(AwsOperator):
 
         self._ti = context["ti"]
 
-        with never_abandoned(self, context):
+        with abandonment.never_abandoned(self, context):
             client = self.aws().sagemaker()
             spec = train_spec(self, client.region)
             deadline = datetime.now(UTC) + timedelta(seconds=self._patience(client, spec))
@@ -254,7 +253,7 @@ class TrainOperator(AwsOperator):
             deadline = datetime.fromisoformat(memo["deadline"])
             self._log_position = memo.get("log")
             self._ti, self.job_name = context["ti"], memo["name"]
-            with never_abandoned(self, context):
+            with abandonment.never_abandoned(self, context):
                 return self._finish(context, self.aws().sagemaker(), memo["name"], deadline, memo["attached"])
 
     def on_kill(self) -> None:

@@ -5,15 +5,13 @@ An empty text is what an empty Param renders to, and means that nothing was give
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from airflow_sm_git.core.errors import BadParameter
+from airflow_sm_git.core.literals import read
 from airflow_sm_git.core.sensitive import is_sensitive
 
 _FALSE = frozenset({"", "0", "false", "no", "none", "off"})
@@ -120,14 +118,3 @@ def as_list(parameter: str, value: Any) -> list[Any]:
 def given(value: Any) -> Any:
     """None for an empty text, anything else as it is."""
     return None if value == "" else value
-
-
-def read(value: Any) -> Any:
-    """The value that a text writes as JSON or as a Python literal; a text that does neither, and no text, stay."""
-    if not isinstance(value, str):
-        return value
-    with suppress(ValueError, RecursionError):
-        return json.loads(value)
-    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        return ast.literal_eval(value.strip())
-    return value.strip()

@@ -296,6 +296,19 @@ def test_a_configuration_that_was_right_once_is_not_taken_for_right_again(scene:
     assert scene.deploy("mine")["EndpointConfigName"] == scene.live()
 
 
+def test_a_later_deploy_that_may_take_it_for_right_is_warned_of(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.deploy("mine")
+    scene.deploy("other")
+    fine: dict[str, Any] = {}
+    seen = [fine, {"ProductionVariants": [{"VariantName": "AllTraffic", "CurrentWeight": 0.5}]}]
+    with scene.server.fault("denied", action="DeleteTags") as fault:
+        with pytest.raises(errors.DeployedOtherwise):
+            scene.deploy("mine", Meddled(scene.boto, seen=seen))
+        assert fault.rule["hits"] == 1
+    assert "may take" in caplog.text
+    assert "sagemaker:DeleteTags" in caplog.text
+
+
 @pytest.mark.parametrize("keep", [2, None], ids=["standing", "own"])
 def test_weights_that_are_changed_after_the_deploy_are_left_so(scene: Scene, keep: int | None) -> None:
     wish = [{"VariantName": "AllTraffic", "DesiredWeight": 0.25}]

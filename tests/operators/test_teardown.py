@@ -164,23 +164,28 @@ def test_an_endpoint_that_cannot_be_deleted_in_time_is_a_red_run(
     assert "Clear this task later." in str(run.errors["teardown"])
 
 
+def several(airflow: Runner, flags: dict[str, Path], **teardown: Any) -> Any:
+    """A DAG with a deploy for each flag, whose endpoint comes up when the flag is there, and one teardown."""
+    with airflow.dag() as dag:
+        first = setup()
+        server = airflow.sagemaker
+        data = {"package": steps.package(server), "model_data": steps.model_data(server), "wait_for_completion": False}
+        deploys = [
+            steps.deploy(task_id=task_id, environment={"WAIT_FOR": str(flag)}, **data)
+            for task_id, flag in flags.items()
+        ]
+        down = TeardownOperator(task_id="teardown", check_interval=0.05, policy="always", **teardown)
+        first >> deploys >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
+    return dag
+
+
 @pytest.mark.parametrize("deferrable", WAITING)
 def test_an_endpoint_that_cannot_be_deleted_keeps_no_other_from_it(
     airflow: Runner, server: LocalSageMaker, tmp_path: Path, kept: list[str], deferrable: bool
 ) -> None:
     flags = {task_id: tmp_path / task_id for task_id in "abc"}
-    with airflow.dag() as dag:
-        first = setup()
-        data = {"package": steps.package(server), "model_data": steps.model_data(server)}
-        stuck, late, fine = (
-            steps.deploy(task_id=task_id, environment={"WAIT_FOR": str(flag)}, wait_for_completion=False, **data)
-            for task_id, flag in flags.items()
-        )
-        down = TeardownOperator(
-            task_id="teardown", check_interval=0.05, wait_timeout=6, deferrable=deferrable, policy="always"
-        )
-        down._going = 1
-        first >> [stuck, late, fine] >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
+    dag = several(airflow, flags, wait_timeout=12, deferrable=deferrable)
+    dag.task_dict["teardown"]._going = 1
     flags["c"].touch()
     asked = len(server.requests())
 
@@ -202,17 +207,19 @@ def test_an_endpoint_that_cannot_be_deleted_keeps_no_other_from_it(
 def test_what_is_deleted_before_another_is_waited_for_is_in_the_record(
     airflow: Runner, server: LocalSageMaker, tmp_path: Path
 ) -> None:
-    flag = tmp_path / "flag"
-    with airflow.dag() as dag:
-        first = setup()
-        data = {"package": steps.package(server), "model_data": steps.model_data(server)}
-        late = steps.deploy(task_id="a", environment={"WAIT_FOR": str(flag)}, wait_for_completion=False, **data)
-        fine = steps.deploy(task_id="b", **data)
-        down = TeardownOperator(task_id="teardown", check_interval=0.05, deferrable=True, policy="always")
-        first >> [late, fine] >> down.as_teardown(setups=first, on_failure_fail_dagrun=True)
-    run = airflow.create(dag)
-    with steps.meanwhile(lambda: (steps.until(lambda: "teardown" in run.deferrals, bool), flag.touch())):
-        airflow.go_on(run)
+    flags = {task_id: tmp_path / task_id for task_id in "ab"}
+    dag = several(airflow, flags, deferrable=True)
+    dag.task_dict["teardown"]._going = 0.5
+    flags["b"].touch()
+    asked = len(server.requests())
+
+    def release() -> None:
+        steps.until(lambda: "DeleteEndpoint" in steps.actions(server, asked), bool)
+        flags["a"].touch()
+
+    with steps.meanwhile(release):
+        run = airflow.run(dag)
+    assert "teardown" in run.deferrals
     names = [run.xcom(task_id)["endpoint_name"] for task_id in ("b", "a")]
     deleted = [title for title in run.xcom("teardown")["deleted"] if title.startswith("Endpoint ")]
     assert deleted == [f"Endpoint {name}" for name in names]
